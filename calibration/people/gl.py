@@ -1,0 +1,117 @@
+"""The OpenGL side: one context, the shader programs, the drawing targets. No display is needed (EGL, Mesa or a GPU)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.errors import MissingDependencyError, RenderError
+
+SHADOW_SIDE = 1024
+
+_PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "skin": ("skin.vert", ("skin_common.glsl", "light.glsl", "skin.frag")),
+    "skin_depth": ("skin.vert", ("depth.frag",)),
+    "skin_class": ("skin.vert", ("skin_common.glsl", "skin_class.frag")),
+    "eye": ("eye.vert", ("light.glsl", "eye.frag")),
+    "eye_class": ("eye.vert", ("class.frag",)),
+    "mouth": ("mouth.vert", ("light.glsl", "mouth.frag")),
+    "mouth_class": ("mouth.vert", ("class.frag",)),
+    "strand": ("strand.vert", ("light.glsl", "strand.frag")),
+    "strand_depth": ("strand.vert", ("depth.frag",)),
+    "strand_class": ("strand.vert", ("class.frag",)),
+    "unwrap": ("unwrap.vert", ("unwrap.frag",)),
+}
+
+
+def _source(*names: str) -> str:
+    folder = resources.files("calibration.people").joinpath("shaders")
+    return "#version 330\n" + "\n".join(folder.joinpath(name).read_text() for name in names)
+
+
+@dataclass
+class Targets:
+    """Where one picture size is drawn."""
+
+    width: int
+    height: int
+    layers: Any
+    textures: list[Any]
+    classes: Any
+    class_texture: Any
+
+
+class GL:
+    """Owns the context. One per process and thread; ``close`` frees the context."""
+
+    def __init__(self) -> None:
+        try:
+            import moderngl
+        except ImportError as error:
+            raise MissingDependencyError(
+                "rendering invented people needs moderngl", hint="pip install 'personacam[train]'"
+            ) from error
+        self.moderngl = moderngl
+        try:
+            self.context = moderngl.create_context(standalone=True, backend="egl")
+        except Exception as error:  # glcontext raises bare Exception when the library or a driver is missing
+            raise RenderError(
+                f"no OpenGL context: {error}",
+                hint="install Mesa's EGL: sudo apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri",
+            ) from error
+        self.programs = {
+            name: self.context.program(vertex_shader=_source(vertex), fragment_shader=_source(*fragment))
+            for name, (vertex, fragment) in _PROGRAMS.items()
+        }
+        self.shadow_texture = self.context.depth_texture((SHADOW_SIDE, SHADOW_SIDE))
+        self.shadow_texture.compare_func = ""
+        self.shadow_texture.filter = (moderngl.NEAREST, moderngl.NEAREST)
+        self.shadow_target = self.context.framebuffer([], self.shadow_texture)
+        self._targets: dict[tuple[int, int], Targets] = {}
+
+    def targets(self, width: int, height: int) -> Targets:
+        """Drawing targets of a size, made once."""
+        key = (width, height)
+        if key not in self._targets:
+            textures = [self.context.texture(key, 4, dtype="f2") for _ in range(3)]
+            class_texture = self.context.texture(key, 1)
+            self._targets[key] = Targets(
+                width,
+                height,
+                self.context.framebuffer(textures, self.context.depth_renderbuffer(key)),
+                textures,
+                self.context.framebuffer([class_texture], self.context.depth_renderbuffer(key)),
+                class_texture,
+            )
+        return self._targets[key]
+
+    def set(self, program: str, uniforms: Mapping[str, Any]) -> None:
+        """Set those of ``uniforms`` that the program really uses (the compiler drops the others)."""
+        p = self.programs[program]
+        for name, value in uniforms.items():
+            if name not in p:
+                continue
+            if isinstance(value, np.ndarray) and value.shape == (4, 4):
+                p[name].write(value.T.astype(np.float32).tobytes())
+            elif np.ndim(value) == 0:
+                p[name].value = value
+            else:
+                p[name].value = tuple(float(x) for x in value)
+
+    def texture(self, pixels: NDArray[np.uint8]) -> Any:
+        """A mip-mapped texture of (H, W, C) bytes, bottom row first."""
+        height, width, channels = pixels.shape
+        texture = self.context.texture((width, height), channels, pixels.tobytes(), alignment=1)
+        texture.build_mipmaps()
+        texture.filter = (self.moderngl.LINEAR_MIPMAP_LINEAR, self.moderngl.LINEAR)
+        texture.repeat_x = texture.repeat_y = False
+        return texture
+
+    def close(self) -> None:
+        """Free the context and all that belongs to it."""
+        self.context.release()

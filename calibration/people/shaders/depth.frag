@@ -1,0 +1,2 @@
+out vec4 nothing;
+void main() { nothing = vec4(1); }

@@ -1,0 +1,143 @@
+"""Weights on disk: NAME.safetensors with NAME.json beside it. Never a pickle.
+
+The JSON is written last and names the sha256 of the weights, so a pair that was torn by a kill, truncated or exchanged is
+recognised. Files of older versions pass through the named functions in ``UPGRADES``, one version at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save as save_bytes
+from torch import Tensor, nn
+
+from engines.errors import DataError, SettingsError
+from engines.network import NetworkConfig, PersonaDecoder, UniversalEncoder
+
+FORMAT = "personacam-weights"
+VERSION = 1
+
+Kind = Literal["encoder", "decoder", "training"]
+Meta = dict[str, Any]
+
+UPGRADES: Mapping[int, Callable[[Meta, dict[str, Tensor]], tuple[Meta, dict[str, Tensor]]]] = {}
+"""From version v to v + 1: UPGRADES[v](meta, tensors). Empty while there is only version 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a pair of files holds."""
+
+    kind: Kind
+    tensors: dict[str, Tensor]
+    meta: Meta
+    """The JSON: format, version, kind, sha256, and what was given to ``save``."""
+
+
+def save(stem: Path, kind: Kind, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Path:
+    """Write STEM.safetensors and STEM.json (in this order, each atomically); returns the JSON's path.
+
+    ``meta`` must be JSON; the keys "format", "version", "kind" and "sha256" are set here.
+    """
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    # clone(): safetensors refuses tensors that share memory, and channels_last weights are not contiguous
+    data = save_bytes({name: t.detach().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()})
+    digest = hashlib.sha256(data).hexdigest()
+    head = {"format": FORMAT, "version": VERSION, "kind": kind, "sha256": digest}
+    write_atomic(stem.with_name(stem.name + ".safetensors"), data)
+    path = stem.with_name(stem.name + ".json")
+    write_atomic(path, json.dumps({**meta, **head}, indent=1).encode())
+    return path
+
+
+def load(stem: Path, kind: Kind) -> Checkpoint:
+    """Read a pair. Raises DataError when it is missing, damaged, torn, foreign, of another kind or of a newer version."""
+    hint = "restore both files from where they were made, or train again"
+    try:
+        meta = json.loads(stem.with_name(stem.name + ".json").read_bytes())
+        data = stem.with_name(stem.name + ".safetensors").read_bytes()
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read the weights {stem}: {error}", hint=hint) from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT or meta.get("kind") != kind:
+        raise DataError(f"{stem}.json does not describe weights of kind {kind!r}", hint=hint)
+    if hashlib.sha256(data).hexdigest() != meta.get("sha256"):
+        raise DataError(f"{stem}.safetensors is not the file that its JSON describes (sha256 differs)", hint=hint)
+    try:
+        tensors = load_bytes(data)
+    except (SafetensorError, ValueError) as error:
+        raise DataError(f"{stem}.safetensors is damaged: {error}", hint=hint) from error
+    version = int(meta.get("version", 0))
+    while version != VERSION:
+        if version not in UPGRADES:
+            raise DataError(f"{stem} has version {version}, this reads up to {VERSION}", hint="update personacam")
+        meta, tensors = UPGRADES[version](meta, tensors)
+        version = version + 1
+    return Checkpoint(kind, tensors, meta)
+
+
+def save_encoder(stem: Path, encoder: UniversalEncoder, meta: Mapping[str, Any]) -> Path:
+    """Write an encoder with its sizes."""
+    return save(stem, "encoder", encoder.state_dict(), {**meta, "network": asdict(encoder.sizes)})
+
+
+def save_decoder(stem: Path, decoder: PersonaDecoder, meta: Mapping[str, Any]) -> Path:
+    """Write a decoder with its sizes. ``meta`` should name the sha256 of the encoder that it belongs to."""
+    return save(stem, "decoder", decoder.state_dict(), {**meta, "network": asdict(decoder.sizes)})
+
+
+def load_encoder(stem: Path) -> tuple[UniversalEncoder, Meta]:
+    """The encoder and its JSON. Raises DataError as ``load`` does, and for weights that do not fit the sizes."""
+    checkpoint = load(stem, "encoder")
+    encoder = UniversalEncoder(_sizes(checkpoint, stem))
+    load_strict(encoder, checkpoint.tensors, str(stem))
+    return encoder.eval(), checkpoint.meta
+
+
+def load_decoder(stem: Path) -> tuple[PersonaDecoder, Meta]:
+    """The decoder and its JSON. Raises DataError as ``load`` does, and for weights that do not fit the sizes."""
+    checkpoint = load(stem, "decoder")
+    decoder = PersonaDecoder(_sizes(checkpoint, stem))
+    load_strict(decoder, checkpoint.tensors, str(stem))
+    return decoder.eval(), checkpoint.meta
+
+
+def load_strict(network: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Copy weights in; every name and shape must fit and every number be finite, else DataError."""
+    expected = {name: tuple(t.shape) for name, t in network.state_dict().items()}
+    found = {name: tuple(t.shape) for name, t in tensors.items()}
+    if expected != found:
+        odd = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
+        raise DataError(f"{what} does not fit the network: {', '.join(odd[:4])}", hint="use weights of the same family")
+    if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
+        raise DataError(f"{what} holds numbers that are not finite", hint="use an earlier checkpoint")
+    network.load_state_dict(dict(tensors))
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Either the old file or the whole new one, even when killed in between."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _sizes(checkpoint: Checkpoint, stem: Path) -> NetworkConfig:
+    network = checkpoint.meta.get("network")
+    try:
+        if not isinstance(network, dict) or set(network) != {f.name for f in fields(NetworkConfig)}:
+            raise ValueError("wrong fields")
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in network.items()}
+        return NetworkConfig(**values)
+    except (TypeError, ValueError, SettingsError) as error:
+        raise DataError(f"{stem}.json has no usable network sizes: {error}", hint="train again") from error

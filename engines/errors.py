@@ -1,0 +1,118 @@
+"""The exception tree. Every error carries a ``hint``: the repair, in one sentence.
+
+    PersonacamError
+    |-- SettingsError            an option, profile or argument that makes no sense
+    |-- MissingDependencyError   an optional package or system library is not installed
+    |-- SourceError              the input
+    |   |-- SourceNotFoundError      no such file, folder, camera or address
+    |   |-- SourceBusyError          another program holds the camera
+    |   |-- SourceFormatError        a file that is no video, a camera that gives no picture
+    |   `-- SourceLostError          it stopped while running
+    |-- SinkError                the output
+    |   `-- SinkUnavailableError     no virtual camera device, no display, no encoder
+    |-- DetectorError            a detection network failed or gave nonsense
+    |-- RuntimeFailure           an inference runtime could not be opened, or failed while running
+    |-- PersonaError             a persona file
+    |   |-- PersonaNotFoundError
+    |   `-- PersonaFormatError       damaged, tampered with, too large, or not a persona
+    |-- ConsentError             no valid consent record for a real person
+    |-- DataError                a data set or checkpoint is damaged or foreign
+    |-- ExportError              the exported graph does not agree with the network
+    |-- RenderError              the renderer of invented people
+    `-- TrainingError            training cannot start, or diverged
+
+Only the command line catches the whole tree; everyone else catches the leaf that they can repair.
+"""
+
+from __future__ import annotations
+
+
+class PersonacamError(Exception):
+    """Root of the tree.
+
+    ``message`` says what happened; ``hint`` says what to do about it and is never empty.
+    """
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})"
+
+
+class SettingsError(PersonacamError):
+    """An option, profile or argument that makes no sense."""
+
+
+class MissingDependencyError(PersonacamError):
+    """An optional package or a system library is not installed."""
+
+
+class SourceError(PersonacamError):
+    """The input failed."""
+
+
+class SourceNotFoundError(SourceError):
+    """No such file, folder, camera or address."""
+
+
+class SourceBusyError(SourceError):
+    """Another program holds the camera."""
+
+
+class SourceFormatError(SourceError):
+    """A file that is no video, or a camera that gives no picture."""
+
+
+class SourceLostError(SourceError):
+    """The input stopped while running."""
+
+
+class SinkError(PersonacamError):
+    """The output failed."""
+
+
+class SinkUnavailableError(SinkError):
+    """No virtual camera device, no display, or no encoder."""
+
+
+class DetectorError(PersonacamError):
+    """A detection network failed or returned values that cannot be a face."""
+
+
+class RuntimeFailure(PersonacamError):
+    """An inference runtime could not be opened, or failed while running."""
+
+
+class PersonaError(PersonacamError):
+    """Something is wrong with a persona."""
+
+
+class PersonaNotFoundError(PersonaError):
+    """No persona of that name or at that path."""
+
+
+class PersonaFormatError(PersonaError):
+    """Damaged, tampered with, too large, or not a persona file."""
+
+
+class ConsentError(PersonacamError):
+    """No valid consent record for the real person that a persona shows."""
+
+
+class DataError(PersonacamError):
+    """A data set or a checkpoint is damaged, truncated or foreign."""
+
+
+class ExportError(PersonacamError):
+    """The exported graph does not agree with the network it came from."""
+
+
+class RenderError(PersonacamError):
+    """The renderer of invented people could not do its work."""
+
+
+class TrainingError(PersonacamError):
+    """Training cannot start, or it diverged."""

@@ -1,0 +1,244 @@
+"""The networks: one universal encoder, one decoder per persona, no skips between them.
+
+    face (N, 3, S, S) -> UniversalEncoder -> code (N, C) -> PersonaDecoder -> face (N, 3, T, T), mask logits (N, 1, T, T)
+
+Everything that a decoder knows about the wearer passes through the code: 128 to 256 numbers that have room for
+expression, pose, gaze and light, and not for an identity. Plain 3x3 convolutions, LeakyReLU and pixel shuffles; no
+normalisation layer, so nothing depends on the batch and nothing overflows in half precision. All sizes stand in ``build``.
+Pictures are RGB float32 0..1 here; the shift to -1..1 is part of the network, so it travels with the weights.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from engines.errors import SettingsError
+
+Tier = Literal["tiny", "small", "base"]
+TIERS: tuple[Tier, ...] = get_args(Tier)
+
+LEAK = 0.1
+"""Slope of LeakyReLU below zero."""
+HEAD_PLANES = 4
+"""Red, green, blue, mask: the mask rides in the last convolution instead of a branch of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """Sizes of one family. Two networks fit each other when their configs are equal."""
+
+    tier: str
+    """Name of the family: "tiny", "small", "base", or another name for test sizes."""
+    input_size: int
+    """S: side of the encoder's picture in pixels."""
+    output_size: int
+    """T: side of the decoder's picture in pixels; grid * 2 ** (len(decoder_widths) + 1)."""
+    code_size: int
+    """C: numbers in the code."""
+    stem_width: int
+    """Channels of a 3x3 convolution at S / 2, or 0 to go straight from the 12 unshuffled channels."""
+    encoder_widths: tuple[int, ...]
+    """Channels after each stride-2 convolution, at S / 4, S / 8, ..."""
+    encoder_residuals: tuple[bool, ...]
+    """Whether a residual block follows that convolution."""
+    grid: int
+    """Side of the map that the decoder starts from."""
+    grid_width: int
+    """Channels of that map."""
+    decoder_widths: tuple[int, ...]
+    """Channels after each doubling; the last one is at T / 2, where the head sits."""
+
+    def __post_init__(self) -> None:
+        if self.input_size % 2 ** (len(self.encoder_widths) + 1):
+            raise SettingsError(f"input size {self.input_size} cannot be halved", hint="use a multiple of a power of two")
+        if len(self.encoder_widths) != len(self.encoder_residuals):
+            raise SettingsError("one residual flag per encoder width", hint="give both tuples the same length")
+        if self.grid * 2 ** (len(self.decoder_widths) + 1) != self.output_size:
+            raise SettingsError(
+                f"grid {self.grid} with {len(self.decoder_widths)} doublings and the head does not give {self.output_size}",
+                hint="output_size = grid * 2 ** (number of decoder widths + 1)",
+            )
+
+    @property
+    def encoded_side(self) -> int:
+        """Side of the encoder's last map."""
+        return self.input_size >> (len(self.encoder_widths) + 1)
+
+
+def config(tier: Tier) -> NetworkConfig:
+    """The sizes of a tier. Raises SettingsError for a name that is none."""
+    if tier == "tiny":  # 0.72 M + 1.11 M parameters, 0.149 G multiply-adds
+        return NetworkConfig(
+            tier="tiny", input_size=128, output_size=128, code_size=128,
+            stem_width=0, encoder_widths=(24, 48, 96, 128), encoder_residuals=(False, False, False, True),
+            grid=4, grid_width=96, decoder_widths=(96, 64, 32, 16),
+        )  # fmt: skip
+    if tier == "small":  # 2.0 M + 2.6 M, 0.70 G
+        return NetworkConfig(
+            tier="small", input_size=128, output_size=192, code_size=192,
+            stem_width=0, encoder_widths=(48, 80, 144, 192), encoder_residuals=(False, False, True, True),
+            grid=6, grid_width=128, decoder_widths=(128, 96, 48, 24),
+        )  # fmt: skip
+    if tier == "base":  # 8.8 M + 9.7 M, 3.0 G
+        return NetworkConfig(
+            tier="base", input_size=128, output_size=256, code_size=256,
+            stem_width=48, encoder_widths=(96, 192, 320, 384), encoder_residuals=(True, True, True, True),
+            grid=8, grid_width=256, decoder_widths=(256, 128, 64, 32),
+        )  # fmt: skip
+    raise SettingsError(f"unknown tier {tier!r}", hint=f"choose one of {', '.join(TIERS)}")
+
+
+class Residual(nn.Module):
+    """x + conv(act(conv(x))), activated. Starts as almost the identity: the second convolution begins small."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.act = nn.LeakyReLU(LEAK, inplace=True)
+        _he_init(self.first)
+        _he_init(self.second, gain=0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.act(x + self.second(self.act(self.first(x))))
+        return out
+
+
+class Up(nn.Module):
+    """3x3 convolution to four times the channels, LeakyReLU, pixel shuffle to twice the side, residual."""
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width_in, 4 * width_out, 3, padding=1)
+        self.act = nn.LeakyReLU(LEAK, inplace=True)
+        self.shuffle = nn.PixelShuffle(2)
+        self.residual = Residual(width_out)
+        _he_init(self.conv)
+        with torch.no_grad():  # the four sub-pixels of a channel start equal (ICNR, Aitken et al. 2017): no checkerboard
+            self.conv.weight.copy_(self.conv.weight[::4].repeat_interleave(4, dim=0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.residual(self.shuffle(self.act(self.conv(x))))
+        return out
+
+
+class UniversalEncoder(nn.Module):
+    """Any wearer's aligned face -> code. One set of weights for everybody."""
+
+    def __init__(self, sizes: NetworkConfig) -> None:
+        super().__init__()
+        self.sizes = sizes
+        layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
+        width = 12
+        if sizes.stem_width:
+            layers += [_conv(width, sizes.stem_width, stride=1), nn.LeakyReLU(LEAK, inplace=True)]
+            width = sizes.stem_width
+        for next_width, residual in zip(sizes.encoder_widths, sizes.encoder_residuals, strict=True):
+            layers += [_conv(width, next_width, stride=2), nn.LeakyReLU(LEAK, inplace=True)]
+            width = next_width
+            if residual:
+                layers.append(Residual(width))
+        self.body = nn.Sequential(*layers)
+        self.to_code = nn.Linear(width * sizes.encoded_side**2, sizes.code_size)
+
+    def forward(self, face: Tensor) -> Tensor:
+        """(N, 3, S, S) RGB 0..1 -> (N, C)."""
+        code: Tensor = self.to_code(self.body(face * 2.0 - 1.0).flatten(1))
+        return code
+
+
+class PersonaDecoder(nn.Module):
+    """Code -> one persona's face and mask."""
+
+    def __init__(self, sizes: NetworkConfig) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.to_grid = nn.Linear(sizes.code_size, sizes.grid_width * sizes.grid**2)
+        self.act = nn.LeakyReLU(LEAK, inplace=True)
+        widths = (sizes.grid_width, *sizes.decoder_widths)
+        self.body = nn.Sequential(*(Up(a, b) for a, b in itertools.pairwise(widths)))
+        self.head = nn.Conv2d(widths[-1], 4 * HEAD_PLANES, 3, padding=1)
+        self.shuffle = nn.PixelShuffle(2)
+        _he_init(self.head, gain=0.1)
+        with torch.no_grad():  # starts as mid grey with a mask of about one half
+            self.head.weight.copy_(self.head.weight[::4].repeat_interleave(4, dim=0))
+            assert self.head.bias is not None
+            self.head.bias[:12] = 0.5
+
+    def forward(self, code: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C) -> face (N, 3, T, T) RGB, nominally 0..1 and not clamped (a clamp has no gradient outside), and mask
+        logits (N, 1, T, T): their sigmoid is the mask."""
+        grid = self.act(self.to_grid(code)).unflatten(1, (self.sizes.grid_width, self.sizes.grid, self.sizes.grid))
+        planes: Tensor = self.shuffle(self.head(self.body(grid)))
+        face, mask = torch.split(planes, [3, 1], dim=1)  # one concatenation on the way back; slices would cost two fills
+        return face, mask
+
+
+def build(tier: Tier, *, seed: int = 0) -> tuple[UniversalEncoder, PersonaDecoder]:
+    """A freshly initialised encoder and one decoder of a tier; equal seeds give equal weights."""
+    return build_encoder(config(tier), seed=seed), build_decoder(config(tier), seed=seed + 1)
+
+
+def build_encoder(sizes: NetworkConfig, *, seed: int) -> UniversalEncoder:
+    """A freshly initialised encoder. Does not disturb torch's global random state."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return UniversalEncoder(sizes)
+
+
+def build_decoder(sizes: NetworkConfig, *, seed: int) -> PersonaDecoder:
+    """A freshly initialised decoder. Does not disturb torch's global random state."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return PersonaDecoder(sizes)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trainable numbers."""
+    return sum(p.numel() for p in network.parameters())
+
+
+@torch.no_grad()
+def count_macs(network: nn.Module, sample: Tensor) -> int:
+    """Multiply-adds of the convolutions and linear layers for ``sample`` (batch of one), by running it once."""
+    total = 0
+
+    def add(layer: nn.Module, _inputs: object, output: Tensor) -> None:
+        nonlocal total
+        if isinstance(layer, nn.Conv2d):
+            total += output.numel() * layer.weight[0].numel()
+        elif isinstance(layer, nn.Linear):
+            total += output.numel() * layer.in_features
+
+    hooks = [layer.register_forward_hook(add) for layer in _leaves(network)]
+    try:
+        network(sample)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total
+
+
+def _leaves(network: nn.Module) -> Iterable[nn.Module]:
+    return (layer for layer in network.modules() if not list(layer.children()))
+
+
+def _conv(width_in: int, width_out: int, *, stride: int) -> nn.Conv2d:
+    conv = nn.Conv2d(width_in, width_out, 3, stride=stride, padding=1)
+    _he_init(conv)
+    return conv
+
+
+def _he_init(conv: nn.Conv2d, *, gain: float = 1.0) -> None:
+    """Normal initialisation for LeakyReLU (He et al. 2015), biases zero; ``gain`` scales the weights."""
+    nn.init.kaiming_normal_(conv.weight, a=LEAK, nonlinearity="leaky_relu")
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
+    with torch.no_grad():
+        conv.weight.mul_(gain)

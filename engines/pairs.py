@@ -1,0 +1,100 @@
+"""The pairs that training draws from a face set: a wearer in some state, and every persona in the same state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engines.errors import DataError
+from engines.faceset import I64, Faces, FaceSet, Split
+from engines.types import F32, U8
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Crops of one draw, as stored: uint8 BGR with margin."""
+
+    states: I64
+    """(N,)"""
+    wearers: list[str]
+    """Who is seen in ``inputs``."""
+    inputs: U8
+    """(N, size, size, 3)"""
+    truths: U8
+    """(K, N, size, size, 4): persona k in the same states, the mask as fourth channel: one warp cuts both."""
+    landmarks: F32
+    """(K, N, 68, 2) of the truths."""
+
+
+class PairedSet:
+    """Draws (wearer in state s; every persona in state s) from one side of a split.
+
+    A state is held out for "val" when ``(state // state_block) % held_out_every == 0``: whole blocks, because
+    neighbouring states of a clip look alike. "val" uses wearers of split "val" (all wearers if there are none) in held-out
+    states, "train" uses the others in the others. Raises DataError when nothing is left to draw.
+    """
+
+    def __init__(
+        self,
+        faceset: FaceSet,
+        personas: Sequence[str],
+        split: Split,
+        *,
+        held_out_every: int = 16,
+        state_block: int = 8,
+    ) -> None:
+        self.faceset = faceset
+        self.personas = tuple(personas)
+        for name in self.personas:
+            if name not in faceset.faces:
+                raise DataError(f"the set has no persona {name!r}", hint=f"it has {', '.join(faceset.named('persona'))}")
+        wearers = faceset.named("wearer", split) or (faceset.named("wearer") if split == "val" else [])
+        self._rows = {name: _state_rows(faceset.faces[name]) for name in {*wearers, *self.personas}}
+        common = set.intersection(*(set(self._rows[name]) for name in self.personas)) if self.personas else set()
+        self.states: list[int] = sorted(
+            s for s in common if ((s // state_block) % held_out_every == 0) == (split == "val")
+        )
+        self._wearers_of = {s: [w for w in wearers if s in self._rows[w]] for s in self.states}
+        self.states = [s for s in self.states if self._wearers_of[s]]
+        if not self.states:
+            raise DataError(f"no state has both a {split} wearer and all personas", hint="render more states")
+
+    def __len__(self) -> int:
+        """Number of states to draw from."""
+        return len(self.states)
+
+    def draw(self, rng: np.random.Generator, count: int, *, self_fraction: float = 0.0) -> Batch:
+        """``count`` random pairs; in ``self_fraction`` of them a persona itself is the wearer."""
+        states = [self.states[i] for i in rng.integers(len(self.states), size=count)]
+        wearers = []
+        for state in states:
+            own = rng.random() < self_fraction
+            choice = self.personas if own else self._wearers_of[state]
+            wearers.append(choice[int(rng.integers(len(choice)))])
+        return self.gather(states, wearers)
+
+    def every(self, limit: int) -> list[tuple[int, str]]:
+        """At most ``limit`` (state, wearer) pairs, evenly spread over states and alternating wearers; no chance involved."""
+        picked = self.states[:: max(1, -(-len(self.states) // limit))]
+        return [(s, self._wearers_of[s][i % len(self._wearers_of[s])]) for i, s in enumerate(picked)]
+
+    def gather(self, states: Sequence[int], wearers: Sequence[str]) -> Batch:
+        """The batch for given states and wearers."""
+        faces = self.faceset.faces
+        rows = [self._rows[w][s] for w, s in zip(wearers, states, strict=True)]
+        own = {p: [self._rows[p][s] for s in states] for p in self.personas}
+        return Batch(
+            states=np.asarray(states, np.int64),
+            wearers=list(wearers),
+            inputs=np.stack([faces[w].crops[r] for w, r in zip(wearers, rows, strict=True)]),
+            truths=np.stack(
+                [np.concatenate([faces[p].crops[own[p]], faces[p].masks[own[p], :, :, None]], 3) for p in self.personas]
+            ),
+            landmarks=np.stack([faces[p].landmarks[own[p]] for p in self.personas]),
+        )
+
+
+def _state_rows(faces: Faces) -> dict[int, int]:
+    return {int(state): row for row, state in enumerate(faces.states)}

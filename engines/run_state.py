@@ -1,0 +1,101 @@
+"""What changes while training, and how it is kept across interruptions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engines import checkpoint
+from engines.errors import TrainingError
+from engines.network import PersonaDecoder, UniversalEncoder
+
+
+class SwapNetworks(nn.Module):
+    """The encoder with its decoders, so that one optimiser, one average and one file hold them all."""
+
+    def __init__(self, encoder: UniversalEncoder, decoders: Sequence[PersonaDecoder]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoders = nn.ModuleList(decoders)
+
+    def decoder(self, index: int) -> PersonaDecoder:
+        """The decoder of the persona at ``index``."""
+        found = self.decoders[index]
+        if not isinstance(found, PersonaDecoder):
+            raise TypeError(type(found).__name__)
+        return found
+
+    def decode(self, code: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """(face, mask logits) of every persona for (N, C) codes."""
+        return [decoder(code) for decoder in self.decoders]
+
+
+@dataclass(slots=True)
+class Run:
+    """What changes while training, and what a checkpoint holds."""
+
+    networks: SwapNetworks
+    average: SwapNetworks
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0
+
+
+@torch.no_grad()
+def update_average(run: Run, decay: float) -> None:
+    """Running average of the weights; short at first, so that the first weights do not linger."""
+    decay = min(decay, (1 + run.step) / (10 + run.step))
+    for mean, weight in zip(run.average.parameters(), run.networks.parameters(), strict=True):
+        mean.lerp_(weight, 1 - decay)
+
+
+def save_run(run: Run, state: Path, identity: Mapping[str, Any]) -> None:
+    """Write everything that continues the run into folder ``state``; the previous state goes once this one is whole."""
+    old = _states(state)
+    stem = state / f"step-{run.step:08d}"
+    tensors = {f"networks.{k}": v for k, v in run.networks.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in run.average.state_dict().items()}
+    for index, moments in run.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": v for k, v in moments.items()}
+    checkpoint.save(stem, "training", tensors, {"step": run.step, "seconds": run.seconds, "identity": identity})
+    for before in old:
+        if before != stem:
+            before.with_suffix(".json").unlink()
+            before.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def resume_run(run: Run, state_dir: Path, identity: Mapping[str, Any]) -> None:
+    """Continue from the newest state in the folder, if there is one.
+
+    Raises TrainingError when it is the state of another run, DataError when it is damaged.
+    """
+    stems = _states(state_dir)
+    if not stems:
+        return
+    state = checkpoint.load(stems[-1], "training")
+    if state.meta.get("identity") != json.loads(json.dumps(identity)):
+        what = "data, personas or settings differ"
+        raise TrainingError(f"{state_dir} holds another run ({what})", hint="choose a new folder")
+
+    def part(name: str) -> dict[str, Tensor]:
+        return {k.removeprefix(name): v for k, v in state.tensors.items() if k.startswith(name)}
+
+    checkpoint.load_strict(run.networks, part("networks."), str(stems[-1]))
+    checkpoint.load_strict(run.average, part("average."), str(stems[-1]))
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in part("optimizer.").items():
+        index, name = key.split(".")
+        moments.setdefault(int(index), {})[name] = value
+    run.optimizer.load_state_dict({**run.optimizer.state_dict(), "state": moments})
+    run.step, run.seconds = int(state.meta["step"]), float(state.meta["seconds"])
+
+
+def _states(state: Path) -> list[Path]:
+    """Stems of the complete training states in a folder, oldest first."""
+    return sorted(path.with_suffix("") for path in state.glob("step-*.json"))

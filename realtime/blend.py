@@ -1,0 +1,223 @@
+"""The swap into the picture: soften the mask, follow the wearer's light, paste the face's region in place.
+
+Colour: per channel, value * gain + offset takes the swap's mean and standard deviation inside the mask towards those of
+the wearer's aligned face (the statistics of Reinhard et al. 2001, IEEE CG&A 21(5), here in BGR, where the result is one
+multiplication and addition that the paste gets for free). A full match would also paint the wearer's skin onto the
+persona, so ``colour_strength`` says how far to go; the persona's decoder already follows the light.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from engines.errors import DetectorError, RuntimeFailure, SettingsError
+from engines.geometry import invert, rescale_crop, transform
+from engines.types import F64, U8, Swap
+from realtime import kernels
+
+GAIN_RANGE = (0.5, 2.0)
+"""Contrast is never changed by more than a factor of two, whatever the statistics say."""
+MAX_SHIFT = 60.0
+"""Levels by which the swap's mean may be moved."""
+MIN_STATISTICS_PIXELS = 16
+"""Fewer pixels inside the mask say nothing about colour: the last known match stays."""
+MIN_STD = 1.0
+"""Levels. A flatter face has no contrast to match: its gain is 1."""
+
+
+@dataclass(frozen=True)
+class BlendConfig:
+    """How a swap is put into the picture. Lengths are pixels of the swap's own T x T grid."""
+
+    erode_px: int = 2
+    """The mask is shrunk by this much, so that the seam lies on the face and not on the background."""
+    feather_px: int = 6
+    """The mask then fades over this much to either side of its edge (two box blurs)."""
+    colour: bool = True
+    """Follow the wearer's colour at all."""
+    colour_strength: float = 0.4
+    """0 keeps the persona's colours, 1 matches mean and contrast of the wearer's face fully."""
+    colour_time_constant_s: float = 0.5
+    """Smoothing of the match in time; 0 takes every frame's own. Too small flickers, too large lags behind the lamp."""
+
+    def __post_init__(self) -> None:
+        """Raises SettingsError for values that make no sense."""
+        if not 0 <= self.erode_px <= 64 or not 0 <= self.feather_px <= 64:
+            raise SettingsError(
+                f"erode_px {self.erode_px} and feather_px {self.feather_px} must lie in 0..64",
+                hint="about 1 to 6 suits a 128 pixel swap",
+            )
+        if not 0.0 <= self.colour_strength <= 1.0:
+            raise SettingsError(
+                f"colour_strength {self.colour_strength} must lie in 0..1", hint="0.4 is a moderate match"
+            )
+        if not (math.isfinite(self.colour_time_constant_s) and self.colour_time_constant_s >= 0.0):
+            raise SettingsError(
+                f"colour_time_constant_s {self.colour_time_constant_s} must be 0 or more seconds", hint="try 0.5"
+            )
+
+
+def match_statistics(sums: kernels.I64, count: int) -> tuple[F64, F64, F64]:
+    """What takes the second picture's colours to the first's, from the sums of :func:`kernels.masked_sums`.
+
+    Returns (gain, shift, pivot), each (3,): matched = (value - pivot) * gain + pivot + shift, with ``pivot`` the second
+    picture's mean. Gain and shift are clipped to GAIN_RANGE and +-MAX_SHIFT. Clipping the shift of the mean rather than the
+    offset value * gain + offset keeps a dark and a bright face with the same mean untouched.
+    """
+    mean = sums[:, 0] / count
+    std = np.sqrt(np.maximum(sums[:, 1] / count - mean * mean, 0.0))
+    flat = (std[0] < MIN_STD) | (std[1] < MIN_STD)
+    gain = np.where(flat, 1.0, std[0] / np.maximum(std[1], MIN_STD))
+    return np.clip(gain, *GAIN_RANGE), np.clip(mean[0] - mean[1], -MAX_SHIFT, MAX_SHIFT), mean[1]
+
+
+class Blender:
+    """Puts swaps of one size into frames; owns its buffers and remembers the colour match between frames.
+
+    One instance belongs to one persona and one thread.
+    """
+
+    def __init__(self, config: BlendConfig, swap_size: int) -> None:
+        if swap_size < 1:
+            raise SettingsError(f"swap size {swap_size} is not positive", hint="take it from the persona's manifest")
+        margin = config.erode_px + config.feather_px + 1
+        if 2 * margin >= swap_size:
+            raise SettingsError(
+                f"erode_px {config.erode_px} + feather_px {config.feather_px} leave nothing of a {swap_size} pixel swap",
+                hint=f"keep their sum below {max((swap_size - 1) // 2 - 1, 0)}",
+            )
+        self.config = config
+        self.swap_size = swap_size
+        erode = 2 * config.erode_px + 1
+        self._erode_kernel: U8 = np.ones((erode, erode), np.uint8)
+        end = float(swap_size)
+        self._outer_ring: F64 = np.array([[-1.0, -1.0], [end, -1.0], [end, end], [-1.0, end]])
+        self._soft: U8 = np.zeros((swap_size, swap_size), np.uint8)
+        self._wearer: U8 = np.zeros((swap_size, swap_size, 3), np.uint8)
+        self._table = np.zeros((swap_size + 2, swap_size + 2), np.uint64)
+        self._sums = np.zeros((2, 2, 3), np.int64)
+        self._gain: F64 = np.ones(3)
+        self._shift: F64 = np.zeros(3)
+        self._pivot: F64 = np.zeros(3)
+        self._matched = False
+
+    def reset(self) -> None:
+        """Forget the colour match: the next swap is another face or another place."""
+        self._gain, self._shift, self._pivot = np.ones(3), np.zeros(3), np.zeros(3)
+        self._matched = False
+
+    def warm_up(self) -> float:
+        """Compile every kernel and touch every path once. Returns the seconds it took, for the start-up line."""
+        return kernels.warm_up()
+
+    def soften(self, mask: U8) -> U8:
+        """Erode and feather a (T, T) mask. The result belongs to the blender until the next call.
+
+        The outermost ring comes out 0, and a mask that reaches the crop's edge fades out before it: otherwise the crop's
+        square would show in the picture.
+        """
+        feather = self.config.feather_px
+        soft = self._soft
+        cv2.erode(mask, self._erode_kernel, dst=soft, borderType=cv2.BORDER_CONSTANT, borderValue=(0,))
+        _clear_border(soft, feather + 1)
+        # Two box blurs make a smooth ramp of feather_px to either side; an odd radius is split unevenly.
+        for radius in (feather // 2, feather - feather // 2):
+            if radius:
+                size = 2 * radius + 1
+                cv2.boxFilter(soft, -1, (size, size), dst=soft, borderType=cv2.BORDER_CONSTANT)
+        return soft
+
+    def match_colour(self, swap: Swap, mask: U8, dt_s: float) -> tuple[F64, F64]:
+        """Gain and offset, each (3,), for value * gain + offset on the swap; smoothed over ``dt_s`` seconds since the last.
+
+        ``mask`` (T, T) selects, above 127, the pixels that are compared.
+        """
+        if not self.config.colour:
+            return np.ones(3), np.zeros(3)
+        wearer = swap.face.pixels
+        if wearer.shape[0] != self.swap_size:
+            shrink = wearer.shape[0] > self.swap_size
+            method = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+            cv2.resize(wearer, (self.swap_size, self.swap_size), dst=self._wearer, interpolation=method)
+            wearer = self._wearer
+        count = kernels.masked_sums(wearer, swap.pixels, mask, self._sums)
+        if count >= MIN_STATISTICS_PIXELS:
+            gain, shift, self._pivot = match_statistics(self._sums, count)
+            weight = self._weight(dt_s)
+            self._gain += weight * (gain - self._gain)
+            self._shift += weight * (shift - self._shift)
+            self._matched = True
+        strength = self.config.colour_strength
+        full_offset = self._pivot * (1.0 - self._gain) + self._shift
+        return 1.0 + strength * (self._gain - 1.0), strength * full_offset
+
+    def _weight(self, dt_s: float) -> float:
+        """Share of the newest match in the smoothed one: first-order low pass of the configured time constant."""
+        if not self._matched or self.config.colour_time_constant_s == 0.0:
+            return 1.0
+        return 1.0 - math.exp(-dt_s / self.config.colour_time_constant_s) if dt_s > 0.0 else 0.0
+
+    def paste(self, out: U8, swap: Swap, dt_s: float) -> int:
+        """Blend ``swap`` into ``out`` (H, W, 3), a copy of the frame, in place; nothing outside the face's square is touched.
+
+        ``dt_s`` is the time since the last paste. Returns how many pixels took any of the swap; 0 means that the wearer is
+        fully visible, and a caller that believed in this face must treat that as a fault. Raises RuntimeFailure for arrays
+        of another size or layout, DetectorError for an alignment that is not finite or has no area.
+        """
+        self._check(out, swap)
+        swap_to_frame = rescale_crop(swap.face.to_frame, swap.face.pixels.shape[0], self.swap_size)
+        frame_to_swap = _inverse(swap_to_frame)
+        soft = self.soften(swap.mask)
+        gain, offset = self.match_colour(swap, soft, dt_s)
+        # One swap pixel more than the square: it fades out there.
+        corners = transform(swap_to_frame, self._outer_ring)
+        height, width = out.shape[:2]
+        low = np.clip(np.floor(corners.min(axis=0)), 0, (width, height)).astype(int)
+        high = np.clip(np.ceil(corners.max(axis=0)) + 1, 0, (width, height)).astype(int)
+        return kernels.paste(
+            out, swap.pixels, soft, frame_to_swap, gain, offset, self._table, low[0], low[1], high[0], high[1]
+        )
+
+    def _check(self, out: U8, swap: Swap) -> None:
+        """numba would read past the end of an array that is smaller than said."""
+        size = self.swap_size
+        face = swap.face.pixels.shape
+        arrays = (out, swap.pixels, swap.mask, swap.face.pixels)
+        if (
+            swap.pixels.shape != (size, size, 3)
+            or swap.mask.shape != (size, size)
+            or out.ndim != 3
+            or out.shape[2] != 3
+            or len(face) != 3
+            or face[0] != face[1]
+            or any(array.dtype != np.uint8 or not array.flags.c_contiguous for array in arrays)
+        ):
+            shapes = ", ".join(f"{array.shape} {array.dtype}" for array in arrays)
+            raise RuntimeFailure(
+                f"a blender for {size} pixel swaps got frame, swap, mask and face of {shapes}",
+                hint="give contiguous uint8 arrays, and make a new blender when the persona changes",
+            )
+
+
+def _clear_border(mask: U8, width: int) -> None:
+    """Set a frame of ``width`` >= 1 pixels along the edge to 0, in place."""
+    mask[:width] = 0
+    mask[-width:] = 0
+    mask[:, :width] = 0
+    mask[:, -width:] = 0
+
+
+def _inverse(swap_to_frame: F64) -> F64:
+    """Contiguous inverse, or DetectorError when there is none."""
+    finite = bool((np.abs(swap_to_frame) < kernels.MAX_COEFFICIENT).all())
+    area = swap_to_frame[0, 0] * swap_to_frame[1, 1] - swap_to_frame[0, 1] * swap_to_frame[1, 0]
+    if not finite or abs(area) < 1e-6:
+        raise DetectorError("the alignment is not finite or has no area", hint="the frame counts as one without a face")
+    inverse = np.ascontiguousarray(invert(swap_to_frame))
+    if not bool((np.abs(inverse) < kernels.MAX_COEFFICIENT).all()):
+        raise DetectorError("the face is too small and too far outside", hint="the frame counts as one without a face")
+    return inverse

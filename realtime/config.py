@@ -1,0 +1,122 @@
+"""All options of a run in one immutable value: defaults here, then a TOML profile, then the command line's flags."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from engines.errors import SettingsError
+from realtime.policy import FailurePolicy
+from realtime.provenance import LabelPosition
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Pace = Literal["auto", "on", "off"]
+DEFAULT_PERSONA = "vera"
+
+
+class Settings(BaseModel):
+    """One run. Every field is an option of ``personacam run`` and a key of a profile, under the same name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    source: str = "0"
+    """Camera number, /dev path, address, video file, folder of pictures, ``pattern`` or ``demo``."""
+    persona: str = DEFAULT_PERSONA
+    """A shipped or imported persona's name, or a .persona file."""
+    sink: tuple[str, ...] = ("virtualcam",)
+    """``virtualcam[:DEVICE]``, FILE.mp4, ``preview``, ``null``; several at once."""
+    policy: FailurePolicy = FailurePolicy.VEIL
+    """What leaves when there is no swap."""
+    hold_s: float = Field(1.0, ge=0.0, le=30.0)
+    """Policy ``hold``: how long the last good picture stays before the veil."""
+    card: Path | None = None
+    """Policy ``card``: a picture file; none draws a plain card."""
+    label: bool = True
+    """The visible AI MODIFIED label."""
+    label_position: LabelPosition = "top-right"
+    width: int = Field(1280, ge=64, le=7680)
+    height: int = Field(720, ge=64, le=4320)
+    fps: float = Field(30.0, gt=0.0, le=240.0)
+    """Asked of a camera, and the rate of the pattern and of picture folders."""
+    pace: Pace = "auto"
+    """Files at their own rate (on), or as fast as possible and without dropping a frame (off); auto is off when all
+    sinks are files or null."""
+    detector: Literal["mesh", "insightface"] = "mesh"
+    insightface_pack: Path | None = None
+    runtime: Literal["auto", "openvino", "onnxruntime"] = "auto"
+    precision: Literal["auto", "f32", "bf16"] = "auto"
+    threads: int = Field(1, ge=1, le=64)
+    """Of one inference session."""
+    colour_strength: float = Field(0.4, ge=0.0, le=1.0)
+    """How far the persona's colours follow the wearer's: 0 keeps the persona's own, 1 matches fully."""
+    erode: int = Field(2, ge=0, le=64)
+    feather: int = Field(6, ge=0, le=64)
+    """Softening of the mask's edge, in pixels of the swap's own grid."""
+    smooth: bool = True
+    """One-euro smoothing of the alignment."""
+    deadline_ms: float = Field(1000.0, gt=0.0)
+    """Live only: a frame that took longer than this is covered by the policy."""
+    loop: bool = False
+    frames: int | None = Field(None, ge=1)
+    """Stop after so many frames."""
+    seconds: float | None = Field(None, gt=0.0)
+    """Stop after so much time."""
+
+    @field_validator("sink", mode="before")
+    @classmethod
+    def _one_sink_is_enough(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("sink")
+    @classmethod
+    def _some_sink(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("at least one sink is needed; use null for none")
+        return value
+
+
+def load_profile(path: Path) -> dict[str, Any]:
+    """Read a TOML profile. Raises SettingsError when it is missing, damaged or has an unknown key."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"there is no profile {path}", hint="check the path given with --profile") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"the profile {path} cannot be read: {error}", hint="it must be TOML: key = value") from error
+    _check_keys(values, str(path))
+    return values
+
+
+def _check_keys(values: Mapping[str, Any], where: str) -> None:
+    known = list(Settings.model_fields)
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise SettingsError(
+                f"unknown option {key!r} in {where}",
+                hint=f"did you mean {near[0]!r}?" if near else f"known options: {', '.join(known)}",
+            )
+
+
+def resolve(flags: Mapping[str, Any], profile: Path | None = None) -> Settings:
+    """Defaults, then the profile, then the flags that were given (None means not given). Raises SettingsError."""
+    values = load_profile(profile) if profile else {}
+    values |= {key: value for key, value in flags.items() if value is not None}
+    _check_keys(values, "the options")
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"][:1]) or "settings"
+        raise SettingsError(
+            f"--{name.replace('_', '-')}: {first['msg']}", hint=f"got {first.get('input')!r}; see personacam run --help"
+        ) from error

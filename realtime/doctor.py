@@ -1,0 +1,265 @@
+"""What this computer has for the live path, line by line, each fault with its repair. Opens no camera."""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib
+import importlib.metadata
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from realtime import v4l2
+from realtime.camera import camera_list_note, list_cameras
+from realtime.sink import display_problem
+from realtime.virtualcam import LOAD_LOOPBACK, repair
+
+State = Literal["ok", "warn", "fail"]
+PersonaCheck = tuple[str, bool, str]
+"""(name, whether it can be worn, one line about it)."""
+
+REQUIRED = ("numpy", "numba", "opencv-python", "av", "onnxruntime", "openvino", "pyvirtualcam")
+_OTHER_OPENCV = ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+_OBS_CAMERA = "{A3FCE0F5-3493-419F-958A-ABA1250EC20B}"  # class id under which OBS registers its virtual camera
+_UNITY_CAMERA = "{5C2CD55C-92AD-4999-8666-912BD3E70010}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    topic: str
+    state: State
+    """ok; warn: something optional is missing; fail: ``personacam run`` will not work like this."""
+    text: str
+    repair: str | None = None
+
+
+def diagnose(
+    personas: Sequence[PersonaCheck] | Callable[[], Sequence[PersonaCheck]] = (), models_folder: Path | None = None
+) -> list[Finding]:
+    """Look at everything, in the order in which a user meets it.
+
+    ``personas``: what the persona store found. ``models_folder``: where InsightFace packs lie; None means
+    ~/.insightface/models.
+    """
+    folder = Path.home() / ".insightface" / "models" if models_folder is None else models_folder
+    found: list[Finding] = []
+    found += check_python()
+    found += check_packages()
+    found.append(check_cores())
+    found += check_cameras()
+    found += check_virtual_camera()
+    found += check_runtimes()
+    found.append(check_encoder())
+    found.append(check_display())
+    found.append(check_insightface(folder))
+    found += check_personas(personas() if callable(personas) else personas)
+    return found
+
+
+def to_json(findings: Iterable[Finding]) -> str:
+    """One JSON object: {"findings": [{"topic", "state", "text", "repair"}], "ok": no finding failed}."""
+    rows = [asdict(finding) for finding in findings]
+    return json.dumps({"findings": rows, "ok": all(row["state"] != "fail" for row in rows)})
+
+
+def check_python(version: tuple[int, int] = sys.version_info[:2]) -> list[Finding]:
+    """The interpreter."""
+    text = f"Python {version[0]}.{version[1]} on {sys.platform}"
+    if version < (3, 10):
+        return [Finding("python", "fail", text, "install Python 3.10 to 3.13")]
+    if version > (3, 13):
+        return [Finding("python", "warn", f"{text}, newer than what was tried", "use Python 3.10 to 3.13")]
+    return [Finding("python", "ok", text)]
+
+
+def check_packages(version_of: Callable[[str], str | None] | None = None) -> list[Finding]:
+    """The packages that the live path needs, and two OpenCVs that overwrite each other's files."""
+    lookup = version_of or _version
+    versions = {name: lookup(name) for name in REQUIRED}
+    missing = [name for name, version in versions.items() if version is None]
+    found = []
+    if missing:
+        found.append(Finding("packages", "fail", "missing: " + ", ".join(missing), "pip install " + " ".join(missing)))
+    there = ", ".join(f"{name} {version}" for name, version in versions.items() if version is not None)
+    if there:
+        found.append(Finding("packages", "ok", there))
+    others = [name for name in _OTHER_OPENCV if lookup(name) is not None]
+    if others:
+        fix = f"pip uninstall {' '.join(others)} && pip install --force-reinstall opencv-python"
+        found.append(Finding("packages", "warn", f"more than one OpenCV: also {', '.join(others)}", fix))
+    return found
+
+
+def check_cores() -> Finding:
+    """How many processor cores this process may use."""
+    cores = os.cpu_count() or 1
+    if sys.platform == "linux":
+        cores = len(os.sched_getaffinity(0))
+    if cores < 2:
+        return Finding("cpu", "warn", "1 core", "give the program two or more cores")
+    return Finding("cpu", "ok", f"{cores} cores")
+
+
+def check_cameras(sysfs: Path = v4l2.SYSFS) -> list[Finding]:
+    """Each camera, and who holds it."""
+    note = camera_list_note()
+    if note is not None:
+        return [Finding("camera", "ok", note)]
+    cameras = list_cameras(sysfs)
+    if not cameras:
+        fix = "plug one in; without one: personacam run --source pattern, or --source FILE.mp4"
+        return [Finding("camera", "warn", "no camera is connected", fix)]
+    found = []
+    for camera in cameras:
+        label = f"{camera.index}: {camera.name} ({camera.path})"
+        users = v4l2.holders(camera.path)
+        if not os.access(camera.path, os.R_OK | os.W_OK):
+            fix = "sudo usermod -a -G video $USER, then log in again"
+            found.append(Finding("camera", "fail", f"{label} may not be opened by this user", fix))
+        elif users:
+            fix = "end that program's video before starting"
+            found.append(Finding("camera", "warn", f"{label} is open in {', '.join(users)}", fix))
+        else:
+            found.append(Finding("camera", "ok", label))
+    return found
+
+
+def check_virtual_camera(platform: str = sys.platform, sysfs: Path = v4l2.SYSFS) -> list[Finding]:
+    """Whether a virtual camera can be started, as far as can be told without starting it."""
+    topic = "virtual camera"
+    if platform == "win32":
+        names = _windows_cameras()
+        text = ", ".join(names) if names else "neither OBS nor Unity Capture is registered"
+        return [Finding(topic, "ok" if names else "fail", text, None if names else repair("", platform))]
+    if platform == "darwin":
+        there = Path("/Applications/OBS.app").is_dir()
+        text = "OBS is installed; start its virtual camera once" if there else "OBS is not installed"
+        return [Finding(topic, "ok" if there else "fail", text, None if there else repair("", platform))]
+    if platform != "linux":
+        return [Finding(topic, "fail", f"there is none for {platform}", "use --sink FILE.mp4 or --sink preview")]
+    return _linux_virtual_camera(sysfs)
+
+
+def _linux_virtual_camera(sysfs: Path) -> list[Finding]:
+    topic = "virtual camera"
+    module = sysfs.parents[1] / "module" / "v4l2loopback"
+    loopbacks = []
+    for _, path, name in v4l2.nodes(sysfs):
+        capability = v4l2.query(path)
+        if capability is not None and capability.driver == "v4l2 loopback":
+            loopbacks.append((path, name))
+        elif capability is None and module.is_dir() and not os.access(path, os.W_OK):
+            fix = "sudo usermod -a -G video $USER, then log in again"
+            return [Finding(topic, "fail", f"{path} ({name}) may not be written to by this user", fix)]
+    if not loopbacks:
+        state = "is loaded but has no device" if module.is_dir() else "is not loaded"
+        return [Finding(topic, "fail", f"the kernel module v4l2loopback {state}", repair(""))]
+    exclusive = module / "parameters" / "exclusive_caps"
+    if exclusive.is_file() and not exclusive.read_text().startswith("Y"):
+        text = f"{loopbacks[0][0]} has exclusive_caps=0: Chromium and Zoom will not list it"
+        return [Finding(topic, "warn", text, f"sudo modprobe -r v4l2loopback && {LOAD_LOOPBACK}")]
+    version = module / "version"
+    suffix = f", v4l2loopback {version.read_text().strip()}" if version.is_file() else ""
+    return [Finding(topic, "ok", f"{path} ({name}){suffix}") for path, name in loopbacks]
+
+
+def _windows_cameras() -> list[str]:
+    """Virtual cameras that are registered with DirectShow."""
+    names: list[str] = []
+    if sys.platform == "win32":
+        import winreg
+
+        for name, class_id in (("OBS Virtual Camera", _OBS_CAMERA), ("Unity Capture", _UNITY_CAMERA)):
+            try:
+                winreg.CloseKey(winreg.OpenKey(winreg.HKEY_CLASSES_ROOT, rf"CLSID\{class_id}\InprocServer32"))
+            except OSError:
+                continue
+            names.append(name)
+    return names
+
+
+def check_runtimes() -> list[Finding]:
+    """What can execute the networks, fastest first."""
+    found = []
+    tensorrt = _import("tensorrt") or _import("tensorrt_rtx")
+    if tensorrt is not None:
+        found.append(Finding("runtime", "ok", f"{tensorrt.__name__} {tensorrt.__version__}"))
+    elif ctypes.util.find_library("cuda") is not None:
+        text = "an NVIDIA driver is here, but no TensorRT"
+        found.append(Finding("runtime", "warn", text, "pip install tensorrt-rtx (GeForce and RTX cards)"))
+    openvino = _import("openvino")
+    if openvino is not None:
+        try:
+            devices = ", ".join(openvino.Core().available_devices)
+            found.append(Finding("runtime", "ok", f"openvino {openvino.__version__.split('-')[0]}: {devices}"))
+        except RuntimeError as error:
+            found.append(
+                Finding("runtime", "warn", f"openvino fails: {error}", "pip install --force-reinstall openvino")
+            )
+    onnxruntime = _import("onnxruntime")
+    if onnxruntime is not None:
+        providers = ", ".join(onnxruntime.get_available_providers())
+        found.append(Finding("runtime", "ok", f"onnxruntime {onnxruntime.__version__}: {providers}"))
+    if not any(finding.state == "ok" for finding in found):
+        found.append(Finding("runtime", "fail", "nothing can execute the networks", "pip install openvino onnxruntime"))
+    return found
+
+
+def check_encoder() -> Finding:
+    """H.264 for recordings."""
+    av = _import("av")
+    if av is None or "libx264" not in av.codecs_available:
+        return Finding("recording", "fail", "no H.264 encoder (libx264)", "pip install --force-reinstall av")
+    return Finding("recording", "ok", f"H.264 by libx264 in PyAV {av.__version__}")
+
+
+def check_display() -> Finding:
+    """A display for ``--sink preview``."""
+    problem = display_problem()
+    if problem is not None:
+        return Finding(
+            "display", "warn", f"no preview window: {problem}", "run in a desktop session to use --sink preview"
+        )
+    return Finding("display", "ok", "preview windows can be shown")
+
+
+def check_insightface(folder: Path) -> Finding:
+    """Local packs for ``--detector insightface``, which is optional."""
+    topic = "insightface models"
+    packs = sorted(pack.parent.name for pack in folder.glob("*/det_*.onnx")) if folder.is_dir() else []
+    packs += sorted(pack.parent.name for pack in folder.glob("*/scrfd*.onnx")) if folder.is_dir() else []
+    if packs:
+        return Finding(topic, "ok", f"{', '.join(packs)} in {folder} (non-commercial licence)")
+    return Finding(topic, "ok", f"none in {folder}; optional, personacam models fetch shows the licence and gets them")
+
+
+def check_personas(personas: Sequence[PersonaCheck]) -> list[Finding]:
+    """The personas that can be worn."""
+    found = []
+    for name, good, detail in personas:
+        fix = None if good else f"remove it, or import it again: personacam personas remove {name}"
+        found.append(Finding("persona", "ok" if good else "fail", f"{name}: {detail}", fix))
+    if not found:
+        found.append(Finding("persona", "fail", "there is none", "reinstall personacam; two come with it"))
+    return found
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _import(module: str) -> Any:  # noqa: ANN401 - a module
+    """The module, or None when it is absent or a library of its own is."""
+    try:
+        return importlib.import_module(module)
+    except (ImportError, OSError):
+        return None

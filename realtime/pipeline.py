@@ -1,0 +1,257 @@
+"""THE MAIN PATH.
+
+    capture thread -> newest frame -> detect -> align -> swap -> blend into a copy of the frame -> label -> sinks
+
+One thread does it all after capture, because the stages together fit into one frame's time. Every frame that comes in
+goes out exactly once and in order: swapped, or covered by the failure policy. Whatever a stage raises, the frame is
+covered; no path sends the wearer's own pixels unless the policy ``passthrough`` was asked for by name.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from engines.errors import DetectorError, PersonacamError, RuntimeFailure, SourceError
+from engines.types import F64, U8, AlignedFace, Detection, Frame, Swap
+from realtime.latest import Closed, Latest
+from realtime.pacing import Clock, now_ns
+from realtime.policy import PolicyGate, Reason
+from realtime.sink import Sink, StopRequested
+from realtime.trace import Trace
+
+_log = logging.getLogger("personacam")
+_POLL_S = 0.1
+MIN_MASK_SHARE = 0.02
+"""A mask that takes less of its square than this is no face: the swap would leave the wearer's face uncovered."""
+
+
+class Tracks(Protocol):
+    """Finds and follows the face, and gives its smoothed square."""
+
+    def update(self, frame: Frame) -> Detection | None: ...  # noqa: D102
+
+    def align(self, detection: Detection, size: int, t_s: float) -> F64: ...  # noqa: D102
+
+    def reset(self) -> None: ...  # noqa: D102
+
+
+class Swaps(Protocol):
+    """Turns an aligned face into the persona's."""
+
+    crop_size: int
+
+    def swap(self, face: AlignedFace) -> Swap: ...  # noqa: D102
+
+
+class Blends(Protocol):
+    """Puts a swap into a picture."""
+
+    def paste(self, out: U8, swap: Swap, dt_s: float) -> int: ...  # noqa: D102
+
+    def reset(self) -> None: ...  # noqa: D102
+
+
+class Draws(Protocol):
+    """Draws over a finished picture."""
+
+    def draw(self, out: U8) -> None: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What the pipeline runs, in this order."""
+
+    track: Tracks
+    crop: Callable[[U8, F64, U8], None]
+    """(frame pixels, crop->frame affine, (S, S, 3) destination): cut the face out."""
+    swap: Swaps
+    blend: Blends
+    label: Draws | None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop, and when a frame is too late."""
+
+    frames: int | None = None
+    seconds: float | None = None
+    deadline_ms: float | None = None
+    """None: frames are never too late (files)."""
+    stall_s: float = 1.0
+    """So long without a frame, and the policy's picture is sent instead."""
+
+
+@dataclass
+class Counts:
+    """What became of the frames."""
+
+    sent: int = 0
+    swapped: int = 0
+    policy: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    first_errors: dict[str, str] = field(default_factory=dict)
+
+
+class Pipeline:
+    """Runs until the input ends, ``stop`` is set, a limit is reached or a sink fails.
+
+    ``watch`` is called after each swap with the frame and its raw swap, before blending; it is for measuring only.
+    """
+
+    def __init__(
+        self,
+        frames: Latest[Frame],
+        stages: Stages,
+        gate: PolicyGate,
+        sinks: Sequence[Sink],
+        *,
+        size: tuple[int, int],
+        limits: Limits,
+        trace: Trace,
+        clock: Clock = now_ns,
+        watch: Callable[[Frame, Swap], None] | None = None,
+    ) -> None:
+        self._frames, self._stages, self._gate, self._sinks = frames, stages, gate, sinks
+        self._size, self._limits, self.trace, self._clock, self._watch = size, limits, trace, clock, watch
+        self.counts = Counts()
+        width, height = size
+        self._out: U8 = np.zeros((height, width, 3), np.uint8)
+        self._crop: U8 = np.zeros((stages.swap.crop_size, stages.swap.crop_size, 3), np.uint8)
+        self._last_ns: int | None = None
+        self._last_frame: Frame | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Process frames. Raises SourceError when the input fails, SinkError when an output does; both after the
+        policy's picture went out."""
+        started = self._clock()
+        waiting_since = started
+        while not stop.is_set() and not self._finished(started):
+            try:
+                frame = self._frames.get(_POLL_S)
+            except Closed:
+                return
+            except SourceError:
+                self._cover_loss()
+                raise
+            now = self._clock()
+            if frame is None:
+                if now - waiting_since > self._limits.stall_s * 1e9:
+                    self._cover_loss()
+                    waiting_since = now
+                continue
+            waiting_since = now
+            try:
+                self.step(frame)
+            except StopRequested:
+                return
+
+    def step(self, frame: Frame) -> None:
+        """One frame, from arrival to the sinks."""
+        frame = self._fitted(frame)
+        self._last_frame = frame
+        reason = self._swap_into_out(frame)
+        now = self._clock()
+        late = self._limits.deadline_ms
+        if reason is None and late is not None and now - frame.captured_ns > late * 1e6:
+            reason = Reason.LATE
+        if reason is None:
+            with self.trace.stage("mark"):
+                if self._stages.label is not None:
+                    self._stages.label.draw(self._out)
+            self._gate.remember(self._out, now)
+            self.counts.swapped += 1
+        else:
+            self._cover(frame, reason, now)
+        self._send(frame)
+
+    def _swap_into_out(self, frame: Frame) -> Reason | None:
+        """Fill the output with the swapped frame. Returns why not, if not; the output is then not fit to be sent."""
+        stages, trace = self._stages, self.trace
+        reason = Reason.DETECTOR_ERROR
+        try:
+            with trace.stage("detect"):
+                detection = stages.track.update(frame)
+            if detection is None:
+                stages.blend.reset()
+                return Reason.NO_FACE
+            with trace.stage("align"):
+                to_frame = stages.track.align(detection, len(self._crop), frame.timestamp_ns / 1e9)
+                stages.crop(frame.pixels, to_frame, self._crop)
+            reason = Reason.RUNTIME_ERROR
+            with trace.stage("swap"):
+                swap = stages.swap.swap(AlignedFace(frame.index, self._crop, to_frame))
+            if float(np.count_nonzero(swap.mask > 127)) < MIN_MASK_SHARE * swap.mask.size:
+                return Reason.EMPTY_MASK
+            if self._watch is not None:
+                self._watch(frame, swap)
+            with trace.stage("blend"):
+                np.copyto(self._out, frame.pixels)
+                pasted = stages.blend.paste(self._out, swap, self._dt_s(frame))
+            if not pasted:
+                return Reason.EMPTY_MASK
+        except Exception as error:  # noqa: BLE001 - whatever a stage raises, the policy covers the frame
+            return self._note(error, reason)
+        return None
+
+    def _note(self, error: Exception, stage_reason: Reason) -> Reason:
+        """Count a failure, tell the user the first time, and start the track afresh."""
+        reason = stage_reason
+        if isinstance(error, DetectorError):
+            reason = Reason.DETECTOR_ERROR
+        elif isinstance(error, RuntimeFailure):
+            reason = Reason.BAD_OUTPUT if getattr(error, "kind", "") == "bad_output" else Reason.RUNTIME_ERROR
+        if reason.value not in self.counts.first_errors:
+            text = str(error) if isinstance(error, PersonacamError) else f"{type(error).__name__}: {error}"
+            self.counts.first_errors[reason.value] = text
+            _log.warning("a frame was covered by the policy: %s", text)
+        self._stages.track.reset()
+        self._stages.blend.reset()
+        return reason
+
+    def _dt_s(self, frame: Frame) -> float:
+        """Seconds since the last swapped frame, by the frames' own time."""
+        last, self._last_ns = self._last_ns, frame.timestamp_ns
+        return 0.0 if last is None else max(0.0, (frame.timestamp_ns - last) / 1e9)
+
+    def _cover(self, frame: Frame, reason: Reason, now: int) -> None:
+        self._gate.apply(self._out, frame, reason, now)
+        self.counts.policy += 1
+        self.counts.reasons[reason.value] = self.counts.reasons.get(reason.value, 0) + 1
+
+    def _cover_loss(self) -> None:
+        """The input stopped: send the policy's picture, so that nobody looks at a frozen last frame unknowingly."""
+        if self._last_frame is None:
+            return
+        now = self._clock()
+        # A time stamp of its own, after the last frame's: recordings must not go backwards.
+        step = max(1, now - self._last_frame.captured_ns)
+        frame = replace(self._last_frame, captured_ns=now, timestamp_ns=self._last_frame.timestamp_ns + step)
+        self._last_frame = frame
+        self._cover(frame, Reason.SOURCE_LOST, now)
+        self._send(frame)
+
+    def _send(self, frame: Frame) -> None:
+        with self.trace.stage("send"):
+            for sink in self._sinks:
+                sink.send(self._out, frame)
+        self.counts.sent += 1
+        self.trace.add("total", self._clock() - frame.captured_ns)
+
+    def _fitted(self, frame: Frame) -> Frame:
+        """Sinks were opened with one size: a source that changes its own is scaled to it."""
+        if frame.size == self._size:
+            return frame
+        return replace(frame, pixels=np.asarray(cv2.resize(frame.pixels, self._size), np.uint8))
+
+    def _finished(self, started: int) -> bool:
+        limits = self._limits
+        if limits.frames is not None and self.counts.sent >= limits.frames:
+            return True
+        return limits.seconds is not None and self._clock() - started > limits.seconds * 1e9

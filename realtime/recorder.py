@@ -1,0 +1,219 @@
+"""Recording to a file: H.264 through PyAV, every frame with its own time stamp.
+
+While recording, the file is a fragmented MP4 beside the target ("out.part.mp4"): whatever happens to the process, what
+it holds can be played, except the last second or so. ``close`` copies its packets, without encoding again, into the
+target (for MP4 with the index in front, so that browsers play it at once) and removes it.
+"""
+
+from __future__ import annotations
+
+import errno
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from engines.errors import SinkError, SinkUnavailableError
+from engines.types import U8, Frame
+from realtime.source import letterbox
+
+RECORDING_SUFFIXES = frozenset({".mp4", ".mkv", ".mov"})
+TICKS_PER_SECOND = 90_000
+
+_BT709, _LIMITED_RANGE = 1, 1  # AVCOL_SPC_BT709 (also SWS_CS_ITU709), AVCOL_RANGE_MPEG
+_SCALE_FLAGS = 0x2 | 0x40000  # libswscale: bilinear chroma, accurate rounding
+_ENCODER_THREADS = 2
+_TIMESCALE = {"video_track_timescale": str(TICKS_PER_SECOND), "movie_timescale": str(TICKS_PER_SECOND)}
+"""Both: the offset of a first frame that is not at 0 is written in movie ticks."""
+_FRAGMENTED = {
+    "movflags": "frag_keyframe+delay_moov+default_base_moof",
+    "frag_duration": "1000000",
+    "flush_packets": "1",
+    **_TIMESCALE,
+}
+_X264 = {
+    "preset": "veryfast",
+    "crf": "18",
+    # No B-frames: each packet is shown when it is decoded, so time stamps pass through every container unchanged.
+    "bf": "0",
+}
+
+
+class RecorderSink:
+    """Writes an .mp4, .mov or .mkv. The target appears, or is replaced, when ``close`` has finished it.
+
+    Frames of another size than that of ``open`` are letterboxed. H.264 needs even sides: an odd picture gets its last
+    column or row once more. Time stamps are kept to 1/90000 s (.mkv: to a millisecond); one that does not grow is
+    moved to one tick after the one before.
+    """
+
+    name = "recorder"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.part = path.with_name(path.stem + ".part.mp4")
+        """Where the recording lies until ``close``."""
+        self.report = f"recording to {path}"
+        self.frames = 0
+        """Frames written."""
+        self._container: OutputContainer | None = None
+        self._stream: VideoStream | None = None
+        self._last_tick: int | None = None
+        self._broken = False
+        self._size = (0, 0)
+        self._even: U8 = np.empty((0, 0, 3), np.uint8)
+
+    def open(self, size: tuple[int, int], fps: float) -> None:
+        """Begin the file. Raises SinkError when it cannot be written, SinkUnavailableError without the encoder."""
+        self.close()
+        self.frames, self._last_tick, self._broken, self._size = 0, None, False, size
+        if self.path.is_dir() or not self.path.parent.is_dir():
+            problem = "is a folder" if self.path.is_dir() else f"cannot be made: there is no folder {self.path.parent}"
+            raise SinkError(f"the recording {self.path} {problem}", hint="make the folder, or give another path")
+        if "libx264" not in av.codecs_available:
+            raise SinkUnavailableError(
+                "this PyAV has no H.264 encoder (libx264)", hint="pip install --force-reinstall av"
+            )
+        width, height = size[0] + size[0] % 2, size[1] + size[1] % 2
+        self._even = np.empty((height, width, 3), np.uint8)
+        try:
+            self._container = av.open(str(self.part), "w", format="mp4", options=_FRAGMENTED)
+            self._stream = _add_h264(self._container, (width, height), fps)
+        except (FFmpegError, OSError, ValueError) as error:
+            self._abandon()
+            raise SinkError(
+                f"the recording {self.part} cannot be begun: {error}", hint="choose a folder that you may write"
+            ) from error
+        self.report = f"recording to {self.path}: H.264 {width}x{height}"
+
+    def send(self, pixels: U8, frame: Frame) -> None:
+        """Encode the picture at ``frame.timestamp_ns``. Raises SinkError, for example when the disk is full."""
+        if self._container is None or self._stream is None or self._broken:
+            raise SinkError(f"the recording {self.path} is not open", hint="call open first, and not after a failure")
+        tick = round(frame.timestamp_ns * TICKS_PER_SECOND / 1_000_000_000)
+        if self._last_tick is not None and tick <= self._last_tick:
+            tick = self._last_tick + 1
+        picture = VideoFrame.from_numpy_buffer(self._fitted(pixels), "bgr24")
+        encodable = picture.reformat(
+            format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED_RANGE, interpolation=_SCALE_FLAGS
+        )
+        encodable.pts, encodable.time_base = tick, Fraction(1, TICKS_PER_SECOND)
+        try:
+            self._container.mux(self._stream.encode(encodable))
+        except (FFmpegError, OSError) as error:
+            self._broken = True
+            raise _write_error(self.path, error) from error
+        self._last_tick = tick
+        self.frames += 1
+
+    def close(self) -> None:
+        """Finish the file. May be called twice. Raises SinkError if it is incomplete and nobody has been told yet."""
+        container, stream = self._container, self._stream
+        self._container = self._stream = None
+        if container is None or stream is None:
+            return
+        failure: Exception | None = None
+        try:
+            if not self._broken:
+                container.mux(stream.encode(None))
+        except (FFmpegError, OSError) as error:
+            failure = error
+        try:
+            container.close()
+        except (FFmpegError, OSError) as error:
+            failure = failure or error
+        if self.frames == 0:
+            self.part.unlink(missing_ok=True)
+            self.report = f"recording to {self.path}: no frame came, no file was made"
+            return
+        failure = self._finish() or failure
+        if failure is not None and not self._broken:
+            self._broken = True
+            raise _write_error(self.path, failure) from failure
+
+    def _finish(self) -> Exception | None:
+        """Turn the part into the target; the reason if only the part, or a file without an index in front, is left."""
+        finished = self.path.with_name(self.path.stem + ".finishing" + self.path.suffix)
+        try:
+            _copy_packets(self.part, finished)
+            finished.replace(self.path)
+        except (FFmpegError, OSError) as error:
+            finished.unlink(missing_ok=True)
+            return self._keep_part(error)
+        self.part.unlink(missing_ok=True)
+        state = ", cut short" if self._broken else ""
+        self.report = f"recorded {self.path}: {self.frames} frames{state}"
+        return None
+
+    def _keep_part(self, error: Exception) -> Exception:
+        """The copy failed, mostly for want of space. The part is an MP4 itself: give it the target's name if it may."""
+        kept = self.part
+        if self.path.suffix.lower() == ".mp4":
+            try:
+                self.part.replace(self.path)
+                kept = self.path
+            except OSError:
+                pass
+        self.report = f"recorded {kept}: at most {self.frames} frames, without its final copy ({error})"
+        return error
+
+    def _abandon(self) -> None:
+        """Undo a beginning that failed."""
+        container, self._container, self._stream = self._container, None, None
+        if container is not None:
+            container.close()
+            self.part.unlink(missing_ok=True)
+
+    def _fitted(self, pixels: U8) -> U8:
+        """Contiguous pixels with even sides, at most a view of the caller's or this sink's buffer."""
+        fitted = letterbox(pixels, self._size)
+        height, width = fitted.shape[:2]
+        if self._even.shape == fitted.shape:
+            return cast("U8", np.ascontiguousarray(fitted))
+        self._even[:height, :width] = fitted
+        self._even[height:, :width] = fitted[-1:]
+        self._even[:, width:] = self._even[:, width - 1 : width]
+        return self._even
+
+
+def _add_h264(container: OutputContainer, size: tuple[int, int], fps: float) -> VideoStream:
+    """An H.264 track in yuv420p, BT.709, limited range: what browsers, phones and editors expect."""
+    rate = Fraction(fps).limit_denominator(1001) if fps > 0 else Fraction(30)
+    stream = container.add_stream("libx264", rate=rate, options={**_X264, "g": str(max(1, round(2 * rate)))})
+    stream.width, stream.height = size
+    stream.pix_fmt = "yuv420p"
+    stream.thread_count = _ENCODER_THREADS
+    context = stream.codec_context
+    context.time_base = Fraction(1, TICKS_PER_SECOND)
+    context.colorspace = context.color_primaries = context.color_trc = _BT709
+    context.color_range = _LIMITED_RANGE
+    return stream
+
+
+def _copy_packets(part: Path, target: Path) -> None:
+    """Copy the track into a container of ``target``'s kind, time stamps unchanged."""
+    options = {} if target.suffix.lower() == ".mkv" else {"movflags": "faststart", **_TIMESCALE}
+    with av.open(str(part), "r") as source, av.open(str(target), "w", options=options) as copy:
+        track = source.streams.video[0]
+        copied = copy.add_stream_from_template(track)
+        for packet in source.demux(track):
+            if packet.dts is not None:  # None: the empty packet at the end
+                packet.stream = copied
+                copy.mux_one(packet)
+
+
+def _write_error(path: Path, error: Exception) -> SinkError:
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return SinkError(
+            f"the recording {path} is cut short: the disk is full", hint="free some space, then record again"
+        )
+    return SinkError(
+        f"the recording {path} is cut short: {error}", hint="check that the folder is still there and may be written"
+    )

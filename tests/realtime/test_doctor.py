@@ -1,0 +1,89 @@
+"""The report: every topic is there, every fault has a repair, and it is JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from realtime import doctor, v4l2
+from realtime.doctor import Finding, diagnose, to_json
+
+
+def test_every_topic_is_looked_at_and_every_fault_has_a_repair(tmp_path: Path) -> None:
+    found = diagnose(lambda: [("ada", True, "invented"), ("bob", False, "damaged")], tmp_path)
+    assert {finding.topic for finding in found} >= {
+        "python", "packages", "cpu", "camera", "virtual camera", "runtime", "recording", "display",
+        "insightface models", "persona",
+    }  # fmt: skip
+    assert all(finding.repair for finding in found if finding.state != "ok")
+    personas = [finding for finding in found if finding.topic == "persona"]
+    assert [finding.state for finding in personas] == ["ok", "fail"]
+    assert any(finding.state == "ok" for finding in found if finding.topic == "runtime")
+    assert next(finding for finding in found if finding.topic == "recording").state == "ok"
+
+
+def test_json() -> None:
+    text = to_json([Finding("a", "warn", "b", "c"), Finding("d", "ok", "e")])
+    assert json.loads(text) == {
+        "findings": [
+            {"topic": "a", "state": "warn", "text": "b", "repair": "c"},
+            {"topic": "d", "state": "ok", "text": "e", "repair": None},
+        ],
+        "ok": True,
+    }
+    assert json.loads(to_json([Finding("a", "fail", "b", "c")]))["ok"] is False
+
+
+def test_missing_packages_and_a_second_opencv() -> None:
+    versions = {"numpy": "2.4", "opencv-python": "5.0", "opencv-python-headless": "5.0"}
+    found = doctor.check_packages(versions.get)
+    assert [finding.state for finding in found] == ["fail", "ok", "warn"]
+    assert found[0].repair is not None
+    assert "onnxruntime" in found[0].repair
+    assert "opencv-python-headless" in found[2].text
+
+
+def test_pythons() -> None:
+    states = [doctor.check_python(version)[0].state for version in ((3, 9), (3, 10), (3, 13), (3, 14))]
+    assert states == ["fail", "ok", "ok", "warn"]
+
+
+def test_personas_must_exist_and_packs_are_found(tmp_path: Path) -> None:
+    assert doctor.check_personas([])[0].state == "fail"
+    (tmp_path / "buffalo_l").mkdir()
+    (tmp_path / "buffalo_l" / "det_10g.onnx").write_bytes(b"")
+    assert "buffalo_l" in doctor.check_insightface(tmp_path).text
+    assert "optional" in doctor.check_insightface(tmp_path / "absent").text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into sysfs")
+def test_the_states_of_the_loopback_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sysfs, module = tmp_path / "class" / "video4linux", tmp_path / "module" / "v4l2loopback"
+    sysfs.mkdir(parents=True)
+    assert "not loaded" in doctor.check_virtual_camera("linux", sysfs)[0].text
+    (module / "parameters").mkdir(parents=True)
+    assert "no device" in doctor.check_virtual_camera("linux", sysfs)[0].text
+    (sysfs / "video97").mkdir()
+    (sysfs / "video97" / "name").write_text("personacam\n")
+    denied = doctor.check_virtual_camera("linux", sysfs)[0]
+    assert denied.state == "fail"
+    assert "usermod" in (denied.repair or "")
+    answer = v4l2.Capability("v4l2 loopback", "personacam", captures=False, outputs=True)
+    monkeypatch.setattr(v4l2, "query", lambda _path: answer)
+    (module / "version").write_text("0.15.0\n")
+    good = doctor.check_virtual_camera("linux", sysfs)
+    assert [(finding.state, finding.text) for finding in good] == [
+        ("ok", "/dev/video97 (personacam), v4l2loopback 0.15.0")
+    ]
+    (module / "parameters" / "exclusive_caps").write_text("N,N\n")
+    assert doctor.check_virtual_camera("linux", sysfs)[0].state == "warn"
+
+
+def test_other_systems(tmp_path: Path) -> None:
+    for platform in ("darwin", "win32", "plan9"):
+        found = doctor.check_virtual_camera(platform, tmp_path / "a" / "b" / "c")
+        assert [finding.topic for finding in found] == ["virtual camera"]
+        assert found[0].state == "ok" or found[0].repair

@@ -1,0 +1,138 @@
+"""The virtual camera: the real pyvirtualcam, with a back end in memory and with no device at all."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import pyvirtualcam
+
+from engines.errors import SinkError, SinkUnavailableError
+from realtime import v4l2
+from realtime.virtualcam import VirtualCameraSink, repair
+from tests.realtime.footage import frame
+
+
+class MemoryCamera:
+    """A pyvirtualcam back end that keeps what it is sent."""
+
+    opened: list[MemoryCamera]
+    refusals: list[str]
+
+    def __init__(self, *, width: int, height: int, fps: float, fourcc: int, device: str | None, **_: Any) -> None:
+        if self.refusals:
+            raise RuntimeError(self.refusals.pop(0))
+        self.shape, self.fps, self.fourcc, self.name = (height, width, 3), fps, fourcc, device or "mem0"
+        self.sent: list[Any] = []
+        self.closed = 0
+        self.opened.append(self)
+
+    def send(self, flat: Any) -> None:
+        self.sent.append(flat.reshape(self.shape).copy())
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def device(self) -> str:
+        return self.name
+
+    def native_fourcc(self) -> None:
+        return None
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> type[MemoryCamera]:
+    kind = type("FreshMemoryCamera", (MemoryCamera,), {"opened": [], "refusals": []})
+    monkeypatch.setattr(pyvirtualcam.camera, "BACKENDS", dict(pyvirtualcam.camera.BACKENDS))
+    pyvirtualcam.register_backend("mem", kind)
+    return kind
+
+
+def test_bgr_pixels_arrive_unchanged(memory: type[MemoryCamera]) -> None:
+    sink = VirtualCameraSink(backend="mem")
+    sink.open((6, 4), 30.0)
+    assert "mem0" in sink.report
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 255, (4, 6, 3), dtype=np.uint8) for _ in range(3)]
+    for index, picture in enumerate(pictures):
+        sink.send(picture, frame(index, index))
+    turned = np.ascontiguousarray(pictures[0][:, ::-1])[:, ::-1]  # not contiguous
+    sink.send(turned, frame(3, 3))
+    sink.close()
+    sink.close()
+    camera = memory.opened[0]
+    assert camera.fourcc == int.from_bytes(b"24BG", "little"), "BGR"
+    assert all(np.array_equal(got, want) for got, want in zip(camera.sent, [*pictures, pictures[0]], strict=True))
+    assert camera.closed == 1
+
+
+def test_wrong_pictures_and_a_closed_camera_are_refused(memory: type[MemoryCamera]) -> None:
+    sink = VirtualCameraSink(backend="mem")
+    with pytest.raises(SinkError, match="not open"):
+        sink.send(np.zeros((4, 6, 3), np.uint8), frame(0, 0))
+    sink.open((6, 4), 30.0)
+    with pytest.raises(SinkError, match="unexpected frame shape"):
+        sink.send(np.zeros((5, 6, 3), np.uint8), frame(0, 0))
+    sink.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks v4l2loopback")
+def test_without_a_device_the_repair_is_named() -> None:
+    sink = VirtualCameraSink("/dev/video97")
+    with pytest.raises(SinkUnavailableError, match=r"/dev/video97 does not exist") as caught:
+        sink.open((640, 480), 30.0)
+    assert caught.value.hint.startswith("sudo modprobe v4l2loopback devices=1 exclusive_caps=1 card_label=personacam")
+    sink.close()
+    with pytest.raises(SinkUnavailableError) as caught:
+        VirtualCameraSink("/dev/null").open((640, 480), 30.0)
+    assert "no video device" in caught.value.hint
+
+
+def test_an_unknown_back_end() -> None:
+    with pytest.raises(SinkUnavailableError, match="nonsense"):
+        VirtualCameraSink(backend="nonsense").open((64, 48), 30.0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a fault of v4l2loopback 0.12.7")
+@pytest.mark.parametrize("driver", ["v4l2 loopback", "vivid"])
+def test_a_loopback_that_lost_its_output_is_reset_and_tried_once_more(
+    memory: type[MemoryCamera], monkeypatch: pytest.MonkeyPatch, driver: str
+) -> None:
+    monkeypatch.setattr(pyvirtualcam.camera, "BACKENDS", {"v4l2loopback": memory})
+    memory.refusals.append("Device /dev/video97 is not a video output device.")
+    reset: list[str] = []
+    monkeypatch.setattr(v4l2, "query", lambda _path: v4l2.Capability(driver, "Cam", captures=True, outputs=False))
+    monkeypatch.setattr(v4l2, "reset_output", reset.append)
+    sink = VirtualCameraSink("/dev/video97")
+    if driver == "vivid":
+        with pytest.raises(SinkUnavailableError):
+            sink.open((64, 48), 30.0)
+        assert reset == []
+        return
+    sink.open((64, 48), 30.0)
+    sink.close()
+    assert reset == ["/dev/video97"]
+    assert len(memory.opened) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a fault of v4l2loopback 0.12.7")
+def test_a_device_that_keeps_another_size_is_refused(
+    memory: type[MemoryCamera], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(v4l2, "output_size", lambda _path: (640, 480))
+    sink = VirtualCameraSink("/dev/video97", backend="mem")
+    with pytest.raises(SinkError, match="640x480"):
+        sink.open((1280, 720), 30.0)
+    assert memory.opened[0].closed == 1
+    sink.open((640, 480), 30.0)
+    sink.close()
+
+
+def test_every_system_has_its_own_repair() -> None:
+    assert "OBS Studio 28" in repair("", "win32")
+    assert "system extension" in repair("", "darwin")
+    assert "usermod" in repair("Could not access /dev/video0 due to missing permissions.", "linux")
+    assert "modprobe -r" in repair("Device /dev/video10 is not a video output device.", "linux")
+    assert repair("No v4l2 loopback device found", "linux").startswith("sudo modprobe v4l2loopback")
