@@ -10,16 +10,14 @@ mask, which is what ``personacam demo --score`` compares with. The wearer and th
 from __future__ import annotations
 
 import argparse
-import io
-from dataclasses import dataclass
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from calibration.demo_truth import TRUTH_SIZE, PersonaTruth, pack_truth
 from calibration.people.camera import Camera
 from calibration.people.identity import cast
 from calibration.people.picture import Sensor
@@ -30,20 +28,7 @@ WEARER = "tomo"
 MOTION_SEED = 4242
 FRAMES, FPS = 300, 30
 TRUTH_EVERY = 5
-TRUTH_SIZE = 128
 CAMERA = Camera(position=(0.0, 7.15, 15.0), focal_px=3000.0)
-
-
-@dataclass(frozen=True)
-class PersonaTruth:
-    """True renders of one persona in the demo's states."""
-
-    frames: NDArray[np.int64]
-    """(n,) frame numbers."""
-    crops: NDArray[np.uint8]
-    """(n, 128, 128, 3) BGR, aligned by the persona's own true landmarks."""
-    masks: NDArray[np.uint8]
-    """(n, 128, 128) 0..255."""
 
 
 def shoot_wearer(renderer: Renderer, states: list[State], out: Path, crf: int = 21) -> dict[str, NDArray[np.float32]]:
@@ -77,26 +62,6 @@ def shoot_truth(renderer: Renderer, states: list[State], persona: str) -> Person
     ]  # fmt: skip
     actor.close()
     return PersonaTruth(frames, np.stack([s.pixels for s in shots]), np.stack([s.mask for s in shots]))
-
-
-def pack_truth(truth: PersonaTruth, prefix: str) -> dict[str, NDArray[np.uint8] | NDArray[np.int64]]:
-    """Arrays for the .npz: crops as one WebP strip, masks as one PNG strip."""
-    strip = truth.crops.reshape(-1, TRUTH_SIZE, 3)
-    _, crops = cv2.imencode(".webp", strip, [cv2.IMWRITE_WEBP_QUALITY, 96])
-    _, masks = cv2.imencode(".png", truth.masks.reshape(-1, TRUTH_SIZE))
-    return {f"{prefix}_frames": truth.frames, f"{prefix}_crops": crops.ravel(), f"{prefix}_masks": masks.ravel()}
-
-
-def load_truth(path: Path, persona: str) -> PersonaTruth | None:
-    """Read back what ``pack_truth`` wrote; None when the file has no truth for this persona."""
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as data:
-        if f"{persona}_frames" not in data:
-            return None
-        frames = data[f"{persona}_frames"]
-        crops = np.asarray(cv2.imdecode(data[f"{persona}_crops"], cv2.IMREAD_COLOR), np.uint8)
-        masks = np.asarray(cv2.imdecode(data[f"{persona}_masks"], cv2.IMREAD_GRAYSCALE), np.uint8)
-    size = TRUTH_SIZE
-    return PersonaTruth(frames, crops.reshape(-1, size, size, 3), masks.reshape(-1, size, size))
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """What a live camera does to a face that a renderer does not, done to crops before they are trained on.
 
 *Paired*, to input and truth alike: shift, turn and scale, brightness, gamma, white balance. The code has to carry them,
-so the swap follows the wearer's small movements inside the crop and their light. *Input only*: a smaller shift of its own,
-blur, low resolution, codec, noise, occluders. The truth does not have them, so the code learns to ignore them.
+so the swap follows the wearer's small movements inside the crop and their light. *Input only*: a smaller shift of its
+own, blur, low resolution, codec, noise, occluders. The truth does not have them, so the code learns to ignore them.
 
 uint8 in OpenCV, picture by picture: one warp and one table look-up each were measured faster on CPU than batched tensor
 operations in float. ``rng`` decides everything: equal generators give equal pictures.
@@ -107,11 +107,11 @@ def augment(
         for views in (inputs, others):
             if views is not None:
                 shake = _random_affine(rng, config.input_shift_px, config.input_turn_deg, config.input_scale)
-                cut = _cut(compose(move, shake), stored, margin, input_size, flip)
+                cut = _cut(compose(move, shake), stored, margin, input_size, flip=flip)
                 tint = np.exp(rng.normal(0, config.input_colour, (1, 3)))
                 view = _u8(cv2.LUT(_warp(batch.inputs[i], cut, input_size), _table(table * tint)))
                 views[i] = _disturb(view, config, rng)
-        cut = _cut(move, stored, margin, output_size, flip)
+        cut = _cut(move, stored, margin, output_size, flip=flip)
         to_output = invert(cut)
         with_mask = _table(np.column_stack([table, np.linspace(0, 1, 256)]))
         for k in range(personas):
@@ -120,7 +120,9 @@ def augment(
             landmarks[k, i] = points[_MIRROR_68] if flip else points
     return Tensors(
         inputs=to_tensor(inputs),
-        truths=to_tensor(truths[..., :3].reshape(-1, *truths.shape[2:4], 3)).unflatten(0, (personas, count)),
+        truths=to_tensor(truths[..., :3].reshape(-1, *truths.shape[2:4], 3)).reshape(
+            personas, count, 3, output_size, output_size
+        ),
         masks=torch.from_numpy(truths[..., 3]).float().div_(255)[:, :, None],
         landmarks=torch.from_numpy(landmarks),
         second=None if others is None else to_tensor(others),
@@ -150,7 +152,7 @@ def _random_affine(rng: np.random.Generator, shift_px: float, turn_deg: float, s
     return np.column_stack([linear, shift])
 
 
-def _cut(move: F64, stored: int, margin: float, size: int, flip: bool) -> F64:
+def _cut(move: F64, stored: int, margin: float, size: int, *, flip: bool) -> F64:
     """(2, 3): pixel of the ``size`` crop -> pixel of the stored crop, with ``move`` applied in crop fractions."""
     mirror = -1.0 if flip else 1.0
     fraction = np.array([[mirror / size, 0, 0.5 / size if not flip else 1 - 0.5 / size], [0, 1 / size, 0.5 / size]])

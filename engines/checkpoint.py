@@ -1,7 +1,7 @@
 """Weights on disk: NAME.safetensors with NAME.json beside it. Never a pickle.
 
-The JSON is written last and names the sha256 of the weights, so a pair that was torn by a kill, truncated or exchanged is
-recognised. Files of older versions pass through the named functions in ``UPGRADES``, one version at a time.
+The JSON is written last and names the sha256 of the weights, so a pair that was torn by a kill, truncated or exchanged
+is recognised. Files of older versions pass through the named functions in ``UPGRADES``, one version at a time.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def save(stem: Path, kind: Kind, tensors: Mapping[str, Tensor], meta: Mapping[st
 
 
 def load(stem: Path, kind: Kind) -> Checkpoint:
-    """Read a pair. Raises DataError when it is missing, damaged, torn, foreign, of another kind or of a newer version."""
+    """Read a pair. Raises DataError when it is missing, damaged, torn, foreign, of another kind or too new."""
     hint = "restore both files from where they were made, or train again"
     try:
         meta = json.loads(stem.with_name(stem.name + ".json").read_bytes())

@@ -106,7 +106,8 @@ class FaceSetWriter:
             found = _info(manifest, folder)
             if found != info:
                 raise DataError(
-                    f"{folder} holds another face set ({found}, wanted {info})", hint="choose an empty folder or delete it"
+                    f"{folder} holds another face set ({found}, wanted {info})",
+                    hint="choose an empty folder",
                 )
             self._shards = list(manifest["shards"])
         else:

@@ -87,7 +87,7 @@ def luma(picture: Tensor) -> Tensor:
 def dssim(a: Tensor, b: Tensor) -> Tensor:
     """Mean of (1 - SSIM) / 2 over (N, C, T, T) pictures in 0..1; 0 for equal pictures. No gradient flows into ``b``.
 
-    Gaussian window of about T / 11.6 pixels (11 at 128), as Wang et al. (2004) used 11; evaluated at every second pixel.
+    Gaussian window of about T / 11.6 pixels (11 at 128), as Wang et al. (2004) had 11; evaluated at every second pixel.
     """
     rows = _window_matrix(a.shape[-1]).to(a)
     b = b.detach()

@@ -19,8 +19,8 @@ Picture = NDArray[np.generic]
 def psnr_masked_db(result: Picture, truth: Picture, mask: Picture) -> float:
     """10 log10(255^2 / MSE) in dB, the mean squared error over all channels of the pixels where ``mask`` > 0.5.
 
-    ``result`` and ``truth`` (..., H, W, 3), ``mask`` (..., H, W). Equal pictures give infinity. A whole clip may be given
-    at once: the error is averaged before the logarithm. Raises SettingsError when the mask is empty.
+    ``result`` and ``truth`` (..., H, W, 3), ``mask`` (..., H, W). Equal pictures give infinity. A whole clip may be
+    given at once: the error is averaged before the logarithm. Raises SettingsError when the mask is empty.
     """
     inside = np.asarray(mask, np.float64) > 0.5
     if not inside.any():
@@ -40,7 +40,7 @@ def mask_iou(mask: Picture, truth: Picture) -> float:
 def ssim(result: Picture, truth: Picture, mask: Picture | None = None) -> float:
     """Structural similarity (Wang et al. 2004): Gaussian window of 11 pixels, sigma 1.5, K1 = 0.01, K2 = 0.03, L = 255.
 
-    ``result`` and ``truth`` (H, W, 3); the mean over channels and over the pixels where ``mask`` (H, W) > 0.5, if given.
+    ``result`` and ``truth`` (H, W, 3); the mean over channels and the pixels where ``mask`` (H, W) > 0.5, if given.
     """
     a, b = np.asarray(result, np.float64), np.asarray(truth, np.float64)
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2

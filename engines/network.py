@@ -1,11 +1,11 @@
 """The networks: one universal encoder, one decoder per persona, no skips between them.
 
-    face (N, 3, S, S) -> UniversalEncoder -> code (N, C) -> PersonaDecoder -> face (N, 3, T, T), mask logits (N, 1, T, T)
+    face (N, 3, S, S) -> UniversalEncoder -> code (N, C) -> PersonaDecoder -> face (N, 3, T, T), mask (N, 1, T, T)
 
 Everything that a decoder knows about the wearer passes through the code: 128 to 256 numbers that have room for
 expression, pose, gaze and light, and not for an identity. Plain 3x3 convolutions, LeakyReLU and pixel shuffles; no
-normalisation layer, so nothing depends on the batch and nothing overflows in half precision. All sizes stand in ``build``.
-Pictures are RGB float32 0..1 here; the shift to -1..1 is part of the network, so it travels with the weights.
+normalisation layer, so nothing depends on the batch and nothing overflows in half precision. All sizes stand in
+``config``. Pictures are RGB float32 0..1 here; the shift to -1..1 is part of the network and travels with the weights.
 """
 
 from __future__ import annotations
@@ -56,12 +56,14 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         if self.input_size % 2 ** (len(self.encoder_widths) + 1):
-            raise SettingsError(f"input size {self.input_size} cannot be halved", hint="use a multiple of a power of two")
+            raise SettingsError(
+                f"input size {self.input_size} cannot be halved", hint="use a multiple of a power of two"
+            )
         if len(self.encoder_widths) != len(self.encoder_residuals):
             raise SettingsError("one residual flag per encoder width", hint="give both tuples the same length")
         if self.grid * 2 ** (len(self.decoder_widths) + 1) != self.output_size:
             raise SettingsError(
-                f"grid {self.grid} with {len(self.decoder_widths)} doublings and the head does not give {self.output_size}",
+                f"grid {self.grid}, {len(self.decoder_widths)} doublings and the head do not give {self.output_size}",
                 hint="output_size = grid * 2 ** (number of decoder widths + 1)",
             )
 
@@ -106,6 +108,7 @@ class Residual(nn.Module):
         _he_init(self.second, gain=0.1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, width, H, W) -> the same shape."""
         out: Tensor = self.act(x + self.second(self.act(self.first(x))))
         return out
 
@@ -120,10 +123,13 @@ class Up(nn.Module):
         self.shuffle = nn.PixelShuffle(2)
         self.residual = Residual(width_out)
         _he_init(self.conv)
-        with torch.no_grad():  # the four sub-pixels of a channel start equal (ICNR, Aitken et al. 2017): no checkerboard
+        with (
+            torch.no_grad()
+        ):  # the four sub-pixels of a channel start equal (ICNR, Aitken et al. 2017): no checkerboard
             self.conv.weight.copy_(self.conv.weight[::4].repeat_interleave(4, dim=0))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, width_in, H, W) -> (N, width_out, 2 H, 2 W)."""
         out: Tensor = self.residual(self.shuffle(self.act(self.conv(x))))
         return out
 
@@ -168,15 +174,17 @@ class PersonaDecoder(nn.Module):
         _he_init(self.head, gain=0.1)
         with torch.no_grad():  # starts as mid grey with a mask of about one half
             self.head.weight.copy_(self.head.weight[::4].repeat_interleave(4, dim=0))
-            assert self.head.bias is not None
-            self.head.bias[:12] = 0.5
+            _bias(self.head)[:12] = 0.5
 
     def forward(self, code: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C) -> face (N, 3, T, T) RGB, nominally 0..1 and not clamped (a clamp has no gradient outside), and mask
-        logits (N, 1, T, T): their sigmoid is the mask."""
+        """(N, C) -> face (N, 3, T, T) RGB and mask logits (N, 1, T, T).
+
+        The face is nominally 0..1, not clamped: a clamp has no gradient outside. The logits' sigmoid is the mask.
+        """
         grid = self.act(self.to_grid(code)).unflatten(1, (self.sizes.grid_width, self.sizes.grid, self.sizes.grid))
         planes: Tensor = self.shuffle(self.head(self.body(grid)))
-        face, mask = torch.split(planes, [3, 1], dim=1)  # one concatenation on the way back; slices would cost two fills
+        # On the way back a split is one concatenation; two slices would be two fills and a sum.
+        face, mask = torch.split(planes, [3, 1], dim=1)
         return face, mask
 
 
@@ -238,7 +246,12 @@ def _conv(width_in: int, width_out: int, *, stride: int) -> nn.Conv2d:
 def _he_init(conv: nn.Conv2d, *, gain: float = 1.0) -> None:
     """Normal initialisation for LeakyReLU (He et al. 2015), biases zero; ``gain`` scales the weights."""
     nn.init.kaiming_normal_(conv.weight, a=LEAK, nonlinearity="leaky_relu")
-    assert conv.bias is not None
-    nn.init.zeros_(conv.bias)
+    nn.init.zeros_(_bias(conv))
     with torch.no_grad():
         conv.weight.mul_(gain)
+
+
+def _bias(conv: nn.Conv2d) -> Tensor:
+    if conv.bias is None:
+        raise TypeError("every convolution here has a bias")
+    return conv.bias

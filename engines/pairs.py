@@ -32,8 +32,8 @@ class PairedSet:
     """Draws (wearer in state s; every persona in state s) from one side of a split.
 
     A state is held out for "val" when ``(state // state_block) % held_out_every == 0``: whole blocks, because
-    neighbouring states of a clip look alike. "val" uses wearers of split "val" (all wearers if there are none) in held-out
-    states, "train" uses the others in the others. Raises DataError when nothing is left to draw.
+    neighbouring states of a clip look alike. "val" uses wearers of split "val" (all wearers if there are none) in
+    held-out states, "train" uses the others in the others. Raises DataError when nothing is left to draw.
     """
 
     def __init__(
@@ -49,7 +49,9 @@ class PairedSet:
         self.personas = tuple(personas)
         for name in self.personas:
             if name not in faceset.faces:
-                raise DataError(f"the set has no persona {name!r}", hint=f"it has {', '.join(faceset.named('persona'))}")
+                raise DataError(
+                    f"the set has no persona {name!r}", hint=f"it has {', '.join(faceset.named('persona'))}"
+                )
         wearers = faceset.named("wearer", split) or (faceset.named("wearer") if split == "val" else [])
         self._rows = {name: _state_rows(faceset.faces[name]) for name in {*wearers, *self.personas}}
         common = set.intersection(*(set(self._rows[name]) for name in self.personas)) if self.personas else set()
@@ -76,7 +78,7 @@ class PairedSet:
         return self.gather(states, wearers)
 
     def every(self, limit: int) -> list[tuple[int, str]]:
-        """At most ``limit`` (state, wearer) pairs, evenly spread over states and alternating wearers; no chance involved."""
+        """At most ``limit`` (state, wearer) pairs, evenly spread over states and alternating wearers."""
         picked = self.states[:: max(1, -(-len(self.states) // limit))]
         return [(s, self._wearers_of[s][i % len(self._wearers_of[s])]) for i, s in enumerate(picked)]
 

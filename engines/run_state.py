@@ -70,6 +70,7 @@ def save_run(run: Run, state: Path, identity: Mapping[str, Any]) -> None:
             before.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
+@torch.no_grad()
 def resume_run(run: Run, state_dir: Path, identity: Mapping[str, Any]) -> None:
     """Continue from the newest state in the folder, if there is one.
 
@@ -88,10 +89,14 @@ def resume_run(run: Run, state_dir: Path, identity: Mapping[str, Any]) -> None:
 
     checkpoint.load_strict(run.networks, part("networks."), str(stems[-1]))
     checkpoint.load_strict(run.average, part("average."), str(stems[-1]))
+    learning = [p for group in run.optimizer.param_groups for p in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in part("optimizer.").items():
         index, name = key.split(".")
-        moments.setdefault(int(index), {})[name] = value
+        weight = learning[int(index)]
+        # The fused optimiser walks weights and moments in memory order, so both must be laid out alike.
+        laid_out = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value
+        moments.setdefault(int(index), {})[name] = laid_out
     run.optimizer.load_state_dict({**run.optimizer.state_dict(), "state": moments})
     run.step, run.seconds = int(state.meta["step"]), float(state.meta["seconds"])
 

@@ -65,8 +65,8 @@ def match_statistics(sums: kernels.I64, count: int) -> tuple[F64, F64, F64]:
     """What takes the second picture's colours to the first's, from the sums of :func:`kernels.masked_sums`.
 
     Returns (gain, shift, pivot), each (3,): matched = (value - pivot) * gain + pivot + shift, with ``pivot`` the second
-    picture's mean. Gain and shift are clipped to GAIN_RANGE and +-MAX_SHIFT. Clipping the shift of the mean rather than the
-    offset value * gain + offset keeps a dark and a bright face with the same mean untouched.
+    picture's mean. Gain and shift are clipped to GAIN_RANGE and +-MAX_SHIFT. What is clipped is the shift of the mean
+    and not the offset, which also has to undo the gain: a bright face may need a large offset for no change at all.
     """
     mean = sums[:, 0] / count
     std = np.sqrt(np.maximum(sums[:, 1] / count - mean * mean, 0.0))
@@ -87,7 +87,7 @@ class Blender:
         margin = config.erode_px + config.feather_px + 1
         if 2 * margin >= swap_size:
             raise SettingsError(
-                f"erode_px {config.erode_px} + feather_px {config.feather_px} leave nothing of a {swap_size} pixel swap",
+                f"erode_px {config.erode_px} + feather_px {config.feather_px} leave nothing of {swap_size} pixels",
                 hint=f"keep their sum below {max((swap_size - 1) // 2 - 1, 0)}",
             )
         self.config = config
@@ -117,8 +117,8 @@ class Blender:
     def soften(self, mask: U8) -> U8:
         """Erode and feather a (T, T) mask. The result belongs to the blender until the next call.
 
-        The outermost ring comes out 0, and a mask that reaches the crop's edge fades out before it: otherwise the crop's
-        square would show in the picture.
+        The outermost ring comes out 0, and a mask that reaches the crop's edge fades out before it: otherwise the
+        crop's square would show in the picture.
         """
         feather = self.config.feather_px
         soft = self._soft
@@ -132,9 +132,10 @@ class Blender:
         return soft
 
     def match_colour(self, swap: Swap, mask: U8, dt_s: float) -> tuple[F64, F64]:
-        """Gain and offset, each (3,), for value * gain + offset on the swap; smoothed over ``dt_s`` seconds since the last.
+        """Gain and offset, each (3,), for value * gain + offset on the swap.
 
-        ``mask`` (T, T) selects, above 127, the pixels that are compared.
+        ``mask`` (T, T) selects, above 127, the pixels that are compared. Smoothed in time: ``dt_s`` seconds went by
+        since the last call.
         """
         if not self.config.colour:
             return np.ones(3), np.zeros(3)
@@ -162,11 +163,11 @@ class Blender:
         return 1.0 - math.exp(-dt_s / self.config.colour_time_constant_s) if dt_s > 0.0 else 0.0
 
     def paste(self, out: U8, swap: Swap, dt_s: float) -> int:
-        """Blend ``swap`` into ``out`` (H, W, 3), a copy of the frame, in place; nothing outside the face's square is touched.
+        """Blend ``swap`` into ``out`` (H, W, 3), a copy of the frame, in place; only the face's square is touched.
 
-        ``dt_s`` is the time since the last paste. Returns how many pixels took any of the swap; 0 means that the wearer is
-        fully visible, and a caller that believed in this face must treat that as a fault. Raises RuntimeFailure for arrays
-        of another size or layout, DetectorError for an alignment that is not finite or has no area.
+        ``dt_s`` is the time since the last paste. Returns how many pixels took any of the swap; 0 means that the wearer
+        is fully visible, and a caller that believed in this face must treat that as a fault. Raises RuntimeFailure for
+        arrays of another size or layout, DetectorError for an alignment that is not finite or has no area.
         """
         self._check(out, swap)
         swap_to_frame = rescale_crop(swap.face.to_frame, swap.face.pixels.shape[0], self.swap_size)
@@ -183,7 +184,7 @@ class Blender:
         )
 
     def _check(self, out: U8, swap: Swap) -> None:
-        """numba would read past the end of an array that is smaller than said."""
+        """Numba would read past the end of an array that is smaller than said."""
         size = self.swap_size
         face = swap.face.pixels.shape
         arrays = (out, swap.pixels, swap.mask, swap.face.pixels)

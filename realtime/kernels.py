@@ -3,9 +3,10 @@
 Nothing is compiled at import. The first call compiles (0.3-2 s each, then cached on disk): call :func:`warm_up`
 before the first frame and say so to the user. Every kernel is serial and releases the GIL.
 
-Arrays must be C-contiguous. Pictures are BGR uint8 unless a name says otherwise, pixel centres are at integers, and an affine
-is a (2, 3) float64 that takes (x, y, 1) to (x, y). numba does no bounds checks, so each loop proves its own addresses:
-the spans of :func:`paste_table` are solved in the very integers that the loop steps, the taps of :func:`warp_crop` are clamped.
+Arrays must be C-contiguous. Pictures are BGR uint8 unless a name says otherwise, pixel centres are at integers, and an
+affine is a (2, 3) float64 that takes (x, y, 1) to (x, y). numba does no bounds checks, so each loop proves its own
+addresses: the spans of :func:`paste_table` are solved in the very integers that the loop steps, the taps of
+:func:`crop_face` are clamped.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ _R = TypeVar("_R")
 
 
 def _kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Compile on the first call, cache the machine code on disk, release the GIL; keep the type for readers and mypy."""
-    return cast(Callable[_P, _R], numba.njit(cache=True, nogil=True)(function))
+    """Compile on the first call, cache the machine code on disk, release the GIL; readers and mypy see plain Python."""
+    return cast("Callable[_P, _R]", numba.njit(cache=True, nogil=True)(function))
 
 
 FRACTION_BITS = 32
@@ -44,7 +45,7 @@ LANES = 0x00FF00FF00FF00FF
 ROUND = 0x0080008000800080
 COLOUR_LANES = 0x0000FFFFFFFFFFFF
 MAX_TAPS = 4
-"""Samples along one side of a crop pixel; beyond, bilinear taps up to two pixels apart still touch every frame pixel."""
+"""Samples along one side of a crop pixel; up to two frame pixels apart, bilinear taps still miss no pixel."""
 
 
 # ---- the swap into the frame -----------------------------------------------------------------------------------------
@@ -55,9 +56,9 @@ def pack(swap: U8, mask: U8, gain: F64, offset: F64, table: U64) -> None:
     """Swap and mask into one 64-bit word per pixel, colour corrected, with a ring around.
 
     ``swap`` (T, T, 3), ``mask`` (T, T), ``gain`` and ``offset`` (3,) in levels (value * gain + offset, clipped to
-    0..255), ``table`` (T + 2, T + 2): 16-bit lanes B, G, R, mask from the low end. The ring repeats the outermost colour with
-    mask 0: the swap fades out over one of its pixels instead of ending in a step. Done at T x T, so that colour
-    correction costs nothing per frame pixel and one multiplication interpolates all four channels.
+    0..255), ``table`` (T + 2, T + 2): 16-bit lanes B, G, R, mask from the low end. The ring repeats the outermost
+    colour with mask 0: the swap fades out over one of its pixels instead of ending in a step. Done at T x T, so that
+    colour correction costs nothing per frame pixel and one multiplication interpolates all four channels.
     """
     side = mask.shape[0]
     g0, g1, g2 = np.int64(gain[0] * 65536.0), np.int64(gain[1] * 65536.0), np.int64(gain[2] * 65536.0)
@@ -93,7 +94,7 @@ def _span(start: int, step: int, limit: int, count: int) -> tuple[int, int]:
 
 @_kernel
 def _sample_row(flat: U64, side: int, u: int, v: int, step_u: int, step_v: int, colour: U8, alpha: U8) -> int:
-    """Bilinear samples of a packed table along a line into ``colour`` and ``alpha`` (3 n,): B, G, R and the mask thrice.
+    """Bilinear samples of a packed table along a line: B, G, R into ``colour`` (3 n,), the mask thrice into ``alpha``.
 
     Positions are table pixels in fixed point. Returns how many samples have a mask above 0.
     """
@@ -124,7 +125,7 @@ def _sample_row(flat: U64, side: int, u: int, v: int, step_u: int, step_v: int, 
 
 @_kernel
 def _blend_row(dst: U8, colour: U8, alpha: U8) -> None:
-    """dst = (dst * (255 - alpha) + colour * alpha) / 255, rounded exactly; contiguous, so that LLVM vectorises it."""
+    """(dst * (255 - alpha) + colour * alpha) / 255 into ``dst``, rounded exactly; LLVM vectorises it."""
     for i in range(dst.shape[0]):
         a = np.uint16(alpha[i])
         mixed = np.uint16(np.uint16(dst[i]) * np.uint16(np.uint16(255) - a) + np.uint16(colour[i]) * a + np.uint16(128))
@@ -133,7 +134,7 @@ def _blend_row(dst: U8, colour: U8, alpha: U8) -> None:
 
 @_kernel
 def paste_table(dst: U8, table: U64, frame_to_swap: F64, x0: int, y0: int, x1: int, y1: int) -> int:
-    """Sample a packed swap through an affine and blend it into ``dst`` in place, row by row through a buffer of one row.
+    """Sample a packed swap through an affine and blend it into ``dst`` in place: one pass, through a buffer of one row.
 
     ``dst`` (H, W, 3), ``table`` of :func:`pack`, ``frame_to_swap`` takes frame pixels to swap pixels. Only pixels of
     x0 <= x < x1, y0 <= y < y1 that lie in the frame and less than one swap pixel outside the swap's square are written.
@@ -218,8 +219,8 @@ def blend_plate(dst: U8, plate: U8, alpha: U8, x0: int, y0: int) -> None:
 
 
 @_kernel
-def _warp_crop(frame: U8, to_frame: F64, taps: int, dst: U8) -> None:
-    """See :func:`warp_crop`; ``taps`` x ``taps`` samples per crop pixel. Fixed point with 16 bits behind the point."""
+def warp_crop(frame: U8, to_frame: F64, taps: int, dst: U8) -> None:
+    """The loop of :func:`crop_face`, ``taps`` x ``taps`` samples per crop pixel; 16 bits behind the point."""
     height, width = frame.shape[0], frame.shape[1]
     side = dst.shape[0]
     last_u, last_v = (width - 1) << 16, (height - 1) << 16
@@ -260,12 +261,12 @@ def _warp_crop(frame: U8, to_frame: F64, taps: int, dst: U8) -> None:
 
 
 def crop_taps(to_frame: F64) -> int:
-    """Samples along one side of a crop pixel: 1 up to a scale of 1.5 frame pixels, else the rounded scale, at most 4."""
+    """Samples along one side of a crop pixel: the rounded scale (frame pixels per crop pixel), within 1..4."""
     area = abs(float(to_frame[0, 0] * to_frame[1, 1] - to_frame[0, 1] * to_frame[1, 0]))
     return int(min(max(np.floor(np.sqrt(area) + 0.5), 1.0), MAX_TAPS))
 
 
-def warp_crop(frame: U8, to_frame: F64, dst: U8) -> None:
+def crop_face(frame: U8, to_frame: F64, dst: U8) -> None:
     """Cut the square that ``to_frame`` describes out of ``frame`` (H, W, 3) into ``dst`` (S, S, 3).
 
     Bilinear; beyond the frame its border pixels repeat. A face larger than the crop is averaged over n x n samples per
@@ -274,7 +275,9 @@ def warp_crop(frame: U8, to_frame: F64, dst: U8) -> None:
     """
     if not bool((np.abs(to_frame) < MAX_COEFFICIENT).all()):
         raise DetectorError("the alignment is not finite", hint="the frame is treated as one without a face")
-    _warp_crop(frame, to_frame, crop_taps(to_frame), dst)
+    # Any other layout or type would make numba compile anew, a second in which no picture goes out.
+    affine = np.ascontiguousarray(to_frame, np.float64)
+    warp_crop(frame, affine, crop_taps(affine), dst)
 
 
 # ---- the only two conversions between pictures and tensors -----------------------------------------------------------
@@ -302,10 +305,10 @@ def _level(value: np.float32) -> np.uint8:
 
 @_kernel
 def planar_to_bgr(face: F32, mask: F32, dst: U8, dst_mask: U8) -> int:
-    """``face`` (1, 3, T, T) RGB 0..1 and ``mask`` (1, 1, T, T) 0..1 -> ``dst`` (T, T, 3) BGR and ``dst_mask`` (T, T) uint8.
+    """``face`` (1, 3, T, T) RGB and ``mask`` (1, 1, T, T), 0..1 -> ``dst`` (T, T, 3) BGR, ``dst_mask`` (T, T), uint8.
 
-    Values outside 0..1 are clipped. Returns how many numbers were NaN or infinite. They become 0, and a mask of 0 keeps the
-    wearer's face: a caller that gets anything but 0 back must treat the frame as a fault.
+    Values outside 0..1 are clipped. Returns how many numbers were NaN or infinite. They become 0, and a mask of 0 keeps
+    the wearer's face: a caller that gets anything but 0 back must treat the frame as a fault.
     """
     faults = 0
     for j in range(dst.shape[0]):
@@ -352,10 +355,10 @@ def warm_up() -> float:
     planar = np.zeros((1, 3, 4, 4), np.float32)
     paste(picture, picture.copy(), mask, identity, np.ones(3), np.zeros(3), np.zeros((6, 6), np.uint64), 0, 0, 4, 4)
     blend_plate(picture, picture.copy(), mask, 0, 0)
-    warp_crop(picture, identity, picture.copy())
+    crop_face(picture, identity, picture.copy())
     published = picture.copy()
     published.setflags(write=False)  # numba compiles anew for a read-only frame; better now than at the first one
-    warp_crop(published, identity, picture)
+    crop_face(published, identity, picture)
     bgr_to_planar(picture, planar)
     planar_to_bgr(planar, np.zeros((1, 1, 4, 4), np.float32), picture, mask)
     masked_sums(picture, picture, mask, np.zeros((2, 2, 3), np.int64))

@@ -194,7 +194,7 @@ class Pipeline:
             with trace.stage("blend"):
                 np.copyto(self._out, frame.pixels)
                 pasted = stages.blend.paste(self._out, swap, self._dt_s(frame))
-            if not pasted:
+            if pasted <= 0:
                 return Reason.EMPTY_MASK
         except Exception as error:  # noqa: BLE001 - whatever a stage raises, the policy covers the frame
             return self._note(error, reason)

@@ -27,7 +27,7 @@ _PLATE_ALPHA = 170
 _TEXT_GREY = 245
 
 
-def resolve_label(enabled: bool, kind: PersonaKind) -> bool:
+def resolve_label(enabled: bool, kind: PersonaKind) -> bool:  # noqa: FBT001 - it resolves a boolean
     """Whether the label is drawn. Raises SettingsError when it was switched off for a persona of a real person."""
     if kind == "person" and not enabled:
         raise SettingsError(
@@ -46,7 +46,10 @@ class Label:
     def __init__(
         self, text: str = DEFAULT_TEXT, position: LabelPosition = "top-right", height_fraction: float = 0.04
     ) -> None:
-        """``height_fraction``: height of the plate over that of the picture. Raises SettingsError for what cannot be drawn."""
+        """``height_fraction``: height of the plate over that of the picture.
+
+        Raises SettingsError for what cannot be drawn.
+        """
         if not text.strip() or not text.isascii() or not text.isprintable():
             raise SettingsError(
                 f"the label {text!r} cannot be drawn", hint="use letters, digits and signs of ASCII, at least one"
@@ -123,6 +126,9 @@ def draw_plate(text: str, height: int) -> tuple[U8, U8]:
     letters = np.zeros((big, width), np.uint8)
     origin = ((width - text_width) // 2, (big + text_height) // 2)
     cv2.putText(letters, text, origin, _FONT, scale, 255, thickness, cv2.LINE_AA)
+    # OpenCV's text height includes room that the letters do not fill: centre the ink itself.
+    rows = np.flatnonzero(letters.any(axis=1))
+    letters = np.roll(letters, (big - int(rows[0]) - int(rows[-1]) - 1) // 2, axis=0)
     small = (width // _SUPERSAMPLE, height)
     ink = cv2.resize(letters, small, interpolation=cv2.INTER_AREA).astype(np.float64) / 255.0
     plate_alpha = cv2.resize(shape, small, interpolation=cv2.INTER_AREA).astype(np.float64) / 255.0 * _PLATE_ALPHA

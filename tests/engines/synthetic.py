@@ -25,6 +25,8 @@ def draw_face(identity_seed: int, state: int, size: int) -> tuple[U8, U8, F32, F
     """crop (size, size, 3), mask (size, size), landmarks (68, 2), pose (3,) of one cartoon person in one state."""
     person = np.random.default_rng(identity_seed)
     skin = person.uniform((60, 90, 120), (150, 180, 230))
+    if identity_seed > 10:  # personas are blue: nobody wears that skin
+        skin = skin[::-1]
     hair = person.uniform(10, 120, 3)
     width, height = person.uniform(0.2, 0.24), person.uniform(0.27, 0.31)
     now = np.random.default_rng((999, state))

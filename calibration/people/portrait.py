@@ -1,0 +1,31 @@
+"""A person's picture for galleries: head and shoulders, a friendly light, hair included."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.people.camera import Camera
+from calibration.people.identity import Identity
+from calibration.people.picture import Sensor
+from calibration.people.render import Renderer
+from calibration.people.state import Light, State
+
+_FRIENDLY = State(
+    yaw=10.0,
+    pitch=2.0,
+    expression={"mouthSmileLeft": 0.45, "mouthSmileRight": 0.42, "cheekSquintLeft": 0.2, "cheekSquintRight": 0.2},
+    gaze=(-0.06, 0.0),
+    light=Light(key_direction=(0.45, 0.5, 0.75), key=(1.25, 1.2, 1.12)),
+    background=5,
+)
+
+
+def portrait(renderer: Renderer, who: Identity, size: int = 384) -> NDArray[np.uint8]:
+    """(size, size, 3) BGR."""
+    actor = renderer.actor(who)
+    try:
+        camera = Camera(position=(0.0, 7.15, 15.0), width=size, height=size, focal_px=3.9 * size)
+        return renderer.shoot(actor, _FRIENDLY, camera, sensor=Sensor(noise=0.003, jpeg_quality=None)).pixels
+    finally:
+        actor.close()

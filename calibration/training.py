@@ -1,0 +1,134 @@
+"""From a plan to persona files: render, train, export, compare, package. Every step continues after an interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.dataset import build_dataset
+from calibration.people.identity import RENDERER_VERSION, cast
+from calibration.people.portrait import portrait
+from calibration.people.render import Renderer
+from calibration.plan import Plan
+from engines import checkpoint
+from engines.export import ExportedSwap, export_swap
+from engines.faceset import FaceSet, read_faceset
+from engines.geometry import CROP_CENTRE_DM, CROP_SIDE_DM
+from engines.pairs import PairedSet
+from engines.persona import Crop, Manifest, write_persona
+from engines.train import Progress, TrainConfig, TrainResult, train_first
+from engines.validation import Score
+
+EXPORT_CROPS = 24
+TITLES = {
+    "vera": "Vera, an invented young woman with auburn hair and freckles",
+    "kofi": "Kofi, an invented man in his sixties with brown skin and grey stubble",
+}
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Who wants to hear of progress."""
+
+    rendering: Callable[[int, int], None] | None = None
+    training: Callable[[Progress], None] | None = None
+    say: Callable[[str], None] | None = None
+
+
+def run_training(plan: Plan, config: TrainConfig, out: Path, *, jobs: int, hooks: Hooks) -> dict[str, Any]:
+    """Everything: data in ``out/data``, the run in ``out/run``, files in ``out/personas``. Returns the report."""
+    build_dataset(plan, out / "data", jobs=jobs, progress=hooks.rendering)
+    faceset = read_faceset(out / "data")
+    if hooks.say:
+        hooks.say(f"{sum(len(f.states) for f in faceset.faces.values())} faces of {len(faceset.faces)} people")
+    result = train_first(config, faceset, out / "run", hooks.training, personas=plan.personas)
+    report: dict[str, Any] = {"stopped": result.stopped, "steps": result.step, "seconds": round(result.seconds, 1)}
+    if result.stopped == "interrupted":
+        return report
+    return report | {"personas": package(plan, config, faceset, result, out)}
+
+
+def package(
+    plan: Plan, config: TrainConfig, faceset: FaceSet, result: TrainResult, out: Path
+) -> list[dict[str, Any]]:
+    """Export and write one file per persona. Raises ExportError when a graph does not agree with its network."""
+    encoder, _ = checkpoint.load_encoder(result.encoder)
+    crops = held_out_crops(faceset, plan.personas, config)
+    folder = out / "personas"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    with Renderer() as renderer:
+        for name in plan.personas:
+            decoder, _ = checkpoint.load_decoder(result.decoders[name])
+            exported = export_swap(encoder, decoder, crops)
+            facts = training_facts(plan, config, faceset, result, exported, result.scores[name])
+            path = folder / f"{name}.persona"
+            manifest = Manifest(
+                name=name,
+                title=TITLES.get(name, f"{name}, an invented person"),
+                kind="invented",
+                tier=config.network.tier,
+                network="bottleneck-autoencoder-1",
+                encoder_sha256=hashlib.sha256(result.encoder.with_suffix(".safetensors").read_bytes()).hexdigest(),
+                crop=Crop(side_dm=CROP_SIDE_DM, centre_dm=CROP_CENTRE_DM),
+                crop_size=config.network.input_size,
+                output_size=config.network.output_size,
+                code_size=config.network.code_size,
+                seed=cast()[name].seed,
+                created_by=f"personacam {metadata.version('personacam')}",
+            )
+            write_persona(
+                path,
+                manifest,
+                swap_onnx=exported.onnx_f16,
+                decoder=result.decoders[name].with_suffix(".safetensors").read_bytes(),
+                preview=_webp(portrait(renderer, cast()[name])),
+                report=facts,
+            )
+            rows.append({"name": name, "path": str(path), "bytes": path.stat().st_size, **asdict(result.scores[name])})
+    return rows
+
+
+def held_out_crops(faceset: FaceSet, personas: Sequence[str], config: TrainConfig) -> NDArray[np.uint8]:
+    """(24, S, S, 3) BGR: wearers of the validation split as the live path would cut them."""
+    pairs = PairedSet(faceset, personas, "val")
+    states, wearers = zip(*pairs.every(EXPORT_CROPS), strict=True)
+    stored = pairs.gather(states, wearers).inputs
+    size = config.network.input_size
+    inner = round(faceset.info.size / faceset.info.margin)
+    edge = (faceset.info.size - inner) // 2
+    cut = [c[edge : edge + inner, edge : edge + inner] for c in stored]
+    return np.stack([np.asarray(cv2.resize(c, (size, size), interpolation=cv2.INTER_AREA), np.uint8) for c in cut])
+
+
+def training_facts(
+    plan: Plan, config: TrainConfig, faceset: FaceSet, result: TrainResult, exported: ExportedSwap, score: Score
+) -> dict[str, Any]:
+    """The persona's report.json: how it came to be and how good it is, on wearers and states never trained."""
+    return {
+        "validation": asdict(score),
+        "validation_note": "held-out wearers in held-out states, against the persona's true render, inside its mask",
+        "plan": asdict(plan),
+        "renderer_version": RENDERER_VERSION,
+        "training": json.loads(json.dumps(asdict(config), default=str)),
+        "data_sha256": faceset.digest,
+        "steps": result.step,
+        "seconds": round(result.seconds, 1),
+        "loss": dict(result.loss),
+        "export": {"opset": exported.opset, "float32": asdict(exported.f32), "float16_weights": asdict(exported.f16)},
+        "machine": {"python": platform.python_version(), "processor": platform.machine()},
+    }
+
+
+def _webp(pixels: NDArray[np.uint8]) -> bytes:
+    return bytes(cv2.imencode(".webp", pixels, [cv2.IMWRITE_WEBP_QUALITY, 88])[1])

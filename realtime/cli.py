@@ -1,0 +1,275 @@
+"""The command line. It alone catches the whole error tree; every message ends with its repair."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from engines.errors import PersonacamError, SettingsError
+from realtime import cli_train
+from realtime.config import Settings, resolve
+from realtime.policy import FailurePolicy
+
+app = typer.Typer(
+    name="personacam",
+    help="Wear a persona: your webcam goes in, the persona's face with your expression comes out.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+personas_app = typer.Typer(help="The personas on this machine.", no_args_is_help=True)
+models_app = typer.Typer(help="Optional detection models.", no_args_is_help=True)
+app.add_typer(personas_app, name="personas")
+app.add_typer(models_app, name="models")
+app.command("train")(cli_train.train)
+app.command("export")(cli_train.export)
+
+_err = Console(stderr=True)
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+PersonaOption = Annotated[
+    str | None, typer.Option("--persona", "-p", help="A persona's name or a .persona file.", show_default="vera")
+]
+
+
+def say(text: str) -> None:
+    """A line for people, on standard error, so that --json stays alone on standard output."""
+    _err.print(escape(text), highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """The last line for programs."""
+    sys.stdout.write(json.dumps(value, default=str) + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def errors_explained() -> Iterator[None]:
+    """Turn an error of the tree into two lines and exit status 1; everything else is a bug and keeps its traceback."""
+    try:
+        yield
+    except PersonacamError as error:
+        _err.print(f"[red]{escape(error.message)}[/red]\n  [bold]->[/bold] {escape(error.hint)}", highlight=False)
+        raise typer.Exit(1) from error
+
+
+@app.callback()
+def _main(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False) -> None:
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+
+
+def _run(settings: Settings, *, as_json: bool, dry_run: bool, stop: threading.Event | None = None) -> None:
+    with errors_explained():
+        if dry_run:
+            print_json(settings.model_dump(mode="json"))
+            return
+        from realtime.session import run_session
+
+        result = run_session(settings, say=say, stop=stop)
+        _show(result.report, result.trace.table(), as_json=as_json)
+        if result.error is not None:
+            raise result.error
+
+
+def _show(report: dict[str, Any], table: Table, *, as_json: bool) -> None:
+    frames = report["frames"]
+    say(
+        f"{frames['sent']} frames sent: {frames['swapped']} swapped, {frames['policy']} covered by the policy"
+        f" {report['policy_reasons'] or ''}, {frames['dropped']} dropped; {report['fps']:.1f} frames a second"
+    )
+    _err.print(table)
+    if as_json:
+        print_json(report)
+
+
+@app.command(
+    epilog="""Examples:
+
+    personacam run                                        webcam 0 -> persona -> virtual camera
+
+    personacam run -s /dev/video2 -p kofi -o preview      try it in a window first
+
+    personacam run -s talk.mp4 -o out.mp4 --json          a file, every frame, as fast as possible
+
+    personacam run -o virtualcam -o recording.mp4         two outputs at once"""
+)
+def run(
+    source: Annotated[
+        str | None,
+        typer.Option("--source", "-s", help="0, /dev/video0, rtsp://…, a file, a folder, pattern, demo.", show_default="0"),
+    ] = None,
+    persona: PersonaOption = None,
+    sink: Annotated[
+        list[str] | None,
+        typer.Option("--sink", "-o", help="virtualcam[:DEVICE], FILE.mp4, preview, null; repeat it.", show_default="virtualcam"),
+    ] = None,
+    policy: Annotated[
+        FailurePolicy | None, typer.Option(help="What leaves when there is no swap.", show_default="veil")
+    ] = None,
+    hold_s: Annotated[float | None, typer.Option(help="Policy hold: seconds before the veil.")] = None,
+    card: Annotated[Path | None, typer.Option(help="Policy card: a picture.")] = None,
+    label: Annotated[bool | None, typer.Option("--label/--no-label", help="The visible AI MODIFIED label.")] = None,
+    label_position: Annotated[str | None, typer.Option(help="top-right, top-left, bottom-right, bottom-left.")] = None,
+    width: Annotated[int | None, typer.Option(help="Asked of the camera.", show_default="1280")] = None,
+    height: Annotated[int | None, typer.Option(help="Asked of the camera.", show_default="720")] = None,
+    fps: Annotated[float | None, typer.Option(help="Asked of the camera.", show_default="30")] = None,
+    pace: Annotated[str | None, typer.Option(help="Files: auto, on (own rate), off (every frame, fast).")] = None,
+    detector: Annotated[str | None, typer.Option(help="mesh or insightface.", show_default="mesh")] = None,
+    insightface_pack: Annotated[Path | None, typer.Option(help="Folder with the pack's .onnx files.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="auto, openvino or onnxruntime.", show_default="auto")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, f32 or bf16.", show_default="auto")] = None,
+    threads: Annotated[int | None, typer.Option(help="Of each inference session.", show_default="1")] = None,
+    colour_strength: Annotated[float | None, typer.Option(help="0 persona's colours .. 1 wearer's.")] = None,
+    erode: Annotated[int | None, typer.Option(help="Mask, in swap pixels.")] = None,
+    feather: Annotated[int | None, typer.Option(help="Mask, in swap pixels.")] = None,
+    smooth: Annotated[bool | None, typer.Option("--smooth/--no-smooth", help="Smooth the alignment.")] = None,
+    deadline_ms: Annotated[float | None, typer.Option(help="Live: a later frame is covered.")] = None,
+    loop: Annotated[bool | None, typer.Option("--loop", help="Begin files again at their end.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Stop after so many.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
+    profile: Annotated[Path | None, typer.Option(help="TOML file with any of these options.")] = None,
+    as_json: JsonFlag = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved settings and stop.")] = False,
+) -> None:
+    """Run the filter until Ctrl-C or the end of the input."""
+    own = {"profile", "as_json", "dry_run", "own"}
+    flags = {name: value for name, value in locals().items() if name not in own}
+    flags["sink"] = tuple(sink) if sink else None
+    with errors_explained():
+        settings = resolve(flags, profile)
+    _run(settings, as_json=as_json, dry_run=dry_run)
+
+
+@app.command(
+    epilog="""Examples:
+
+    personacam demo                           writes demo.mp4
+
+    personacam demo -p kofi --score --json    compares with the true render of the persona"""
+)
+def demo(
+    out: Annotated[Path, typer.Option(help="The video to write.")] = Path("demo.mp4"),
+    persona: PersonaOption = None,
+    score: Annotated[bool, typer.Option("--score", help="Compare the swap with the persona's true render.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Put a persona on the shipped clip of an invented wearer. Needs no camera and no GPU."""
+    from realtime.demo import run_demo
+
+    with errors_explained():
+        result = run_demo(out, persona, score=score, say=say)
+        _show(result.report, result.trace.table(), as_json=False)
+        if score:
+            quality = result.report["quality"]
+            say(f"swap against truth: {quality['psnr_masked_db']:.2f} dB in the mask, mask IoU {quality['mask_iou']:.3f}")
+        if as_json:
+            print_json(result.report)
+        if result.error is not None:
+            raise result.error
+
+
+@personas_app.command("list")
+def personas_list(as_json: JsonFlag = False) -> None:
+    """Which personas there are."""
+    from realtime.session import persona_store
+
+    with errors_explained():
+        rows = [_summary(path) for path in persona_store().list()]
+    table = Table("name", "kind", "tier", "what it is", "sha256")
+    for row in rows:
+        table.add_row(row["name"], row["kind"], row["tier"], row["title"], row["sha256"][:12])
+    _err.print(table)
+    if as_json:
+        print_json({"personas": rows})
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    """What a list shows of one file; a damaged one is listed with its fault instead of hiding all others."""
+    from engines.persona import read_persona
+
+    try:
+        persona = read_persona(path)
+    except PersonacamError as error:
+        return {"name": path.stem, "kind": "damaged", "tier": "-", "title": error.message, "sha256": "", "path": str(path)}
+    m = persona.manifest
+    return {
+        "name": m.name, "kind": m.kind, "tier": m.tier, "title": m.title, "sha256": persona.sha256, "path": str(path),
+        "seed": m.seed,
+    }  # fmt: skip
+
+
+@personas_app.command("show")
+def personas_show(name: Annotated[str, typer.Argument(help="A name or a .persona file.")], as_json: JsonFlag = False) -> None:
+    """Everything a persona says about itself: who it is, how it was trained, how good it is."""
+    from engines.persona import read_persona
+    from realtime.session import persona_store
+
+    with errors_explained():
+        persona = read_persona(persona_store().find(name))
+    value = persona.manifest.model_dump(mode="json") | {"sha256": persona.sha256, "report": persona.report}
+    _err.print_json(data=value)
+    if as_json:
+        print_json(value)
+
+
+@models_app.command("fetch")
+def models_fetch(
+    yes: Annotated[bool, typer.Option("--yes", help="Accept the non-commercial licence without being asked.")] = False,
+    folder: Annotated[Path | None, typer.Option(help="Where to put the pack.")] = None,
+) -> None:
+    """Fetch InsightFace's detection pack, after showing its licence (non-commercial research only)."""
+    from realtime.models import LICENCE_SUMMARY, default_insightface_folder, fetch_insightface
+
+    say(LICENCE_SUMMARY)
+    with errors_explained():
+        if not yes and not (sys.stdin.isatty() and typer.confirm("Do you accept this licence?", default=False)):
+            raise SettingsError(
+                "nothing was fetched: the licence was not accepted", hint="answer yes, or pass --yes; mesh needs no download"
+            )
+        say(f"fetched into {fetch_insightface(accept=True, folder=folder or default_insightface_folder())}")
+
+
+@app.command()
+def doctor(as_json: JsonFlag = False) -> None:
+    """What was found: cameras, virtual camera, runtimes, personas; each problem with its repair."""
+    from engines.persona import read_persona
+    from realtime import doctor as checks
+    from realtime.models import default_insightface_folder
+    from realtime.session import persona_store
+
+    def personas() -> Iterator[tuple[str, bool, str]]:
+        for path in persona_store().list():
+            try:
+                persona = read_persona(path)
+                yield persona.manifest.name, True, f"{persona.manifest.kind}, {persona.manifest.tier}"
+            except PersonacamError as error:
+                yield path.stem, False, error.message
+
+    findings = checks.diagnose(lambda: list(personas()), default_insightface_folder())
+    colours = {"ok": "green", "warn": "yellow", "fail": "red"}
+    for finding in findings:
+        _err.print(f"[{colours[finding.state]}]{finding.state:4}[/] {finding.topic}: {escape(finding.text)}", highlight=False)
+        if finding.repair:
+            _err.print(f"       -> {escape(finding.repair)}", highlight=False)
+    if as_json:
+        print_json(json.loads(checks.to_json(findings)))
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""From settings to a running pipeline and back to a report: opens everything, closes everything, whatever happens."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from engines.errors import PersonacamError, RuntimeFailure
+from engines.persona import Persona, PersonaStore, read_persona
+from engines.runtimes import open_runtime
+from engines.runtimes.base import Runtime, RuntimeName
+from engines.types import Frame, Swap
+from realtime import kernels
+from realtime.blend import BlendConfig, Blender
+from realtime.capture import CaptureThread, Source, SourceConfig, open_source
+from realtime.config import Settings
+from realtime.detect import Detector, InsightDetector, MeshDetector
+from realtime.models import default_insightface_folder, locate_insightface
+from realtime.pipeline import Limits, Pipeline, Stages
+from realtime.policy import PolicyGate
+from realtime.provenance import Label, resolve_label
+from realtime.sink import NullSink, RecorderSink, Sink, open_sink
+from realtime.swap import Swapper
+from realtime.trace import Trace
+from realtime.track import Tracker, TrackerConfig
+
+_log = logging.getLogger("personacam")
+Say = Callable[[str], None]
+Watch = Callable[[Frame, Swap], None]
+
+
+def data_folder() -> Path:
+    """Where imported personas and fetched models live on this user's machine."""
+    return Path(platformdirs.user_data_dir("personacam", appauthor=False))
+
+
+def demo_clip() -> Path:
+    """The shipped clip of an invented wearer; its truth lies beside it as .npz."""
+    return Path(str(resources.files("realtime").joinpath("demo", "wearer.mp4")))
+
+
+def persona_store() -> PersonaStore:
+    """The shipped gallery first, then what the user imported."""
+    return PersonaStore([Path(str(resources.files("realtime").joinpath("personas"))), data_folder() / "personas"])
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run did."""
+
+    report: dict[str, Any]
+    """The JSON object of DESIGN.md."""
+    trace: Trace
+    error: PersonacamError | None
+    """Why it ended early, if it did; the report still holds what happened before."""
+
+
+def _detector(settings: Settings) -> Detector:
+    if settings.detector == "insightface":
+        pack = settings.insightface_pack or locate_insightface(default_insightface_folder())
+        return InsightDetector(pack)
+    return MeshDetector.load(threads=settings.threads)
+
+
+def open_swap_runtime(persona: Persona, settings: Settings) -> Runtime:
+    """Load the persona's network in the wanted or first working runtime."""
+    prefer: tuple[RuntimeName, ...] | None = None if settings.runtime == "auto" else (settings.runtime,)
+    return open_runtime(persona.swap_onnx, prefer=prefer, precision=settings.precision, threads=settings.threads)
+
+
+def _is_offline(source: Source, sinks: list[Sink]) -> bool:
+    return not source.live and all(isinstance(sink, (RecorderSink, NullSink)) for sink in sinks)
+
+
+@contextmanager
+def stop_on_signals(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the loop after the frame at hand, so files are finished and devices released.
+
+    Outside the main thread, where Python allows no handlers, the caller sets ``stop`` itself.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run_session(
+    settings: Settings, *, say: Say, stop: threading.Event | None = None, watch: Watch | None = None
+) -> Result:
+    """Open source, persona, networks and sinks, run until the end, close all.
+
+    Raises PersonacamError when something cannot be opened. A failure while running is returned in the result, after
+    everything was finished. ``say`` gets lines for people.
+    """
+    stop = stop or threading.Event()
+    with ExitStack() as stack:
+        stack.enter_context(stop_on_signals(stop))
+        persona = read_persona(persona_store().find(settings.persona))
+        label = Label(position=settings.label_position) if resolve_label(settings.label, persona.manifest.kind) else None
+        runtime = open_swap_runtime(persona, settings)
+        stack.callback(runtime.close)
+        detector = _detector(settings)
+        stack.callback(detector.close)
+        say(f"persona {persona.manifest.title} ({persona.manifest.kind}), {runtime.name} {runtime.precision}")
+        swapper = Swapper(persona, runtime)
+        blender = Blender(
+            BlendConfig(settings.erode, settings.feather, colour_strength=settings.colour_strength), swapper.swap_size
+        )
+        compiled = kernels.warm_up()
+        if compiled > 1:
+            say(f"kernels compiled in {compiled:.1f} s; the next start is quicker")
+        config = SourceConfig((settings.width, settings.height), settings.fps, loop=settings.loop)
+        source = open_source(settings.source, config, {"demo": demo_clip()})
+        sinks = [open_sink(spec) for spec in settings.sink]
+        offline = _is_offline(source, sinks)
+        paced = settings.pace == "on" or (settings.pace == "auto" and not offline)
+        capture = CaptureThread(source, "newest" if paced or source.live else "lossless", pace=paced)
+        stack.callback(capture.stop)
+        size = source.size
+        for sink in sinks:
+            stack.callback(_close_quietly, sink)
+            sink.open(size, source.fps)
+            say(sink.report)
+        say(source.report)
+        trace = Trace()
+        pipeline = Pipeline(
+            capture.latest,
+            Stages(Tracker(detector, TrackerConfig(smooth=settings.smooth)), kernels.crop_face, swapper, blender, label),
+            PolicyGate(settings.policy, hold_s=settings.hold_s, card=settings.card, size=size),
+            sinks,
+            size=size,
+            limits=Limits(settings.frames, settings.seconds, settings.deadline_ms if paced or source.live else None),
+            trace=trace,
+            watch=watch,
+        )
+        capture.start()
+        error = _run(pipeline, stop)
+        capture.stop()
+        error = _finish(sinks, say) or error
+        report = _report(settings, persona, runtime, source, capture, pipeline)
+    return Result(report, trace, error)
+
+
+def _run(pipeline: Pipeline, stop: threading.Event) -> PersonacamError | None:
+    try:
+        pipeline.run(stop)
+    except PersonacamError as error:
+        return error
+    return None
+
+
+def _finish(sinks: list[Sink], say: Say) -> PersonacamError | None:
+    """Close every sink, even when one of them fails."""
+    failure: PersonacamError | None = None
+    for sink in sinks:
+        try:
+            sink.close()
+        except PersonacamError as error:
+            failure = failure or error
+        say(sink.report)
+    return failure
+
+
+def _close_quietly(sink: Sink) -> None:
+    """For the way out of a failure that is reported already: finish what can be finished."""
+    try:
+        sink.close()
+    except PersonacamError as error:
+        _log.warning("%s", error)
+
+
+def _report(
+    settings: Settings, persona: Persona, runtime: Runtime, source: Source, capture: CaptureThread, pipeline: Pipeline
+) -> dict[str, Any]:
+    counts, summary = pipeline.counts, pipeline.trace.summary()
+    return {
+        "frames": {
+            "captured": capture.captured,
+            "sent": counts.sent,
+            "swapped": counts.swapped,
+            "policy": counts.policy,
+            "dropped": capture.dropped,
+        },
+        "fps": summary["fps"],
+        "latency_ms": summary["latency_ms"],
+        "stages_ms": summary["stages_ms"],
+        "persona": {"name": persona.manifest.name, "sha256": persona.sha256, "kind": persona.manifest.kind},
+        "runtime": runtime.name,
+        "precision": runtime.precision,
+        "source": source.name,
+        "size": list(source.size),
+        "sink": ",".join(settings.sink),
+        "policy": settings.policy.value,
+        "policy_reasons": counts.reasons,
+        "errors": counts.first_errors,
+    }
+
+
+def explain(error: PersonacamError) -> str:
+    """Two lines for people: what happened, and the repair."""
+    kind = "runtime" if isinstance(error, RuntimeFailure) else "error"
+    return f"{kind}: {error.message}\n  -> {error.hint}"
