@@ -1,0 +1,1 @@
+"""People, data sets and training: everything before a persona runs. Never imports realtime."""

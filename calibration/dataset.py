@@ -124,7 +124,14 @@ def build_dataset(plan: Plan, folder: Path, *, jobs: int = 2, progress: Progress
                     job = waiting.pop(future)
                     shard, part = future.result(), parts[job.name]
                     writer.add(
-                        job.name, part.role, part.split, job.states, shard.crops, shard.masks, shard.landmarks, shard.pose
+                        job.name,
+                        part.role,
+                        part.split,
+                        job.states,
+                        shard.crops,
+                        shard.masks,
+                        shard.landmarks,
+                        shard.pose,
                     )
                     done += len(job.states)
                     if progress:

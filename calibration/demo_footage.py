@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from calibration.demo_truth import TRUTH_SIZE, PersonaTruth, pack_truth
+from calibration.demo_truth import TRUTH_SIZE, pack_truth
 from calibration.people.camera import Camera
 from calibration.people.identity import cast
 from calibration.people.picture import Sensor
@@ -49,19 +49,19 @@ def shoot_wearer(renderer: Renderer, states: list[State], out: Path, crf: int = 
     return {"landmarks": np.stack(landmarks).astype(np.float32), "pose": np.array(pose, np.float32)}
 
 
-def shoot_truth(renderer: Renderer, states: list[State], persona: str) -> PersonaTruth:
-    """The persona itself in every fifth state."""
+def shoot_truth(
+    renderer: Renderer, states: list[State], persona: str
+) -> dict[str, NDArray[np.uint8] | NDArray[np.int64]]:
+    """The persona itself in every fifth state, packed for the .npz."""
     actor = renderer.actor(cast()[persona])
     frames = np.arange(0, len(states), TRUTH_EVERY)
+    sensor = Sensor(noise=0.0, softness_px=0.35, jpeg_quality=None)
     shots = [
-        renderer.shoot(
-            actor, states[i], CAMERA, crop_size=TRUTH_SIZE, hair=False,
-            sensor=Sensor(noise=0.0, softness_px=0.35, jpeg_quality=None),
-        )
+        renderer.shoot(actor, states[i], CAMERA, crop_size=TRUTH_SIZE, hair=False, sensor=sensor)
         for i in track(frames, persona)
-    ]  # fmt: skip
+    ]
     actor.close()
-    return PersonaTruth(frames, np.stack([s.pixels for s in shots]), np.stack([s.mask for s in shots]))
+    return pack_truth(frames, np.stack([s.pixels for s in shots]), np.stack([s.mask for s in shots]), persona)
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def main() -> None:
     with Renderer() as renderer:
         arrays: dict[str, NDArray[np.generic]] = dict(shoot_wearer(renderer, states, arguments.out / "wearer.mp4"))
         for persona in arguments.personas:
-            arrays |= pack_truth(shoot_truth(renderer, states, persona), persona)
+            arrays |= shoot_truth(renderer, states, persona)
     np.savez(arguments.out / "wearer.npz", **arrays, motion_seed=np.array(MOTION_SEED))  # type: ignore[arg-type]
 
 

@@ -34,7 +34,7 @@ class Plan:
 
     seed: int = 0
     personas: tuple[str, ...] = ("vera", "kofi")
-    wearers: int = 64
+    wearers: int = 40
     states: int = 2400
     states_per_wearer: int = 75
     validation_wearers: int = 6
@@ -47,9 +47,8 @@ class Plan:
         train = base + np.arange(self.states)
         held_out = _VALIDATION + base + np.arange(self.validation_states)
         people = cast()
-        out = []
-        for name in self.personas:
-            out.append(Part(name, "persona", "train", people[name], np.concatenate([train, held_out])))
+        all_states = np.concatenate([train, held_out])
+        out = [Part(name, "persona", "train", people[name], all_states) for name in self.personas]
         for split, count, states, each, offset in (
             ("train", self.wearers, train, self.states_per_wearer, 0),
             ("val", self.validation_wearers, held_out, self.validation_states_per_wearer, _VALIDATION),

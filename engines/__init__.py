@@ -1,0 +1,1 @@
+"""Nouns, geometry, networks, training, export, runtimes: what knows neither cameras nor people."""

@@ -26,6 +26,8 @@ Only the command line catches the whole tree; everyone else catches the leaf tha
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class PersonacamError(Exception):
     """Root of the tree.
@@ -82,8 +84,15 @@ class DetectorError(PersonacamError):
     """A detection network failed or returned values that cannot be a face."""
 
 
-class RuntimeFailure(PersonacamError):
-    """An inference runtime could not be opened, or failed while running."""
+class RuntimeFailure(PersonacamError):  # noqa: N818 - "RuntimeError" is taken, and means something else
+    """An inference runtime could not be opened, or failed while running.
+
+    ``kind`` is ``bad_output`` when it ran and gave numbers that cannot be used (NaN, infinities).
+    """
+
+    def __init__(self, message: str, *, hint: str, kind: Literal["failed", "bad_output"] = "failed") -> None:
+        super().__init__(message, hint=hint)
+        self.kind = kind
 
 
 class PersonaError(PersonacamError):

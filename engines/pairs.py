@@ -31,9 +31,9 @@ class Batch:
 class PairedSet:
     """Draws (wearer in state s; every persona in state s) from one side of a split.
 
-    A state is held out for "val" when ``(state // state_block) % held_out_every == 0``: whole blocks, because
-    neighbouring states of a clip look alike. "val" uses wearers of split "val" (all wearers if there are none) in
-    held-out states, "train" uses the others in the others. Raises DataError when nothing is left to draw.
+    "val" uses wearers of split "val" (all wearers if there are none) in held-out states. These are the states that only
+    wearers of split "val" show; if there are none, those where ``(state // state_block) % held_out_every == 0``: whole
+    blocks, because neighbouring states of a clip look alike. Raises DataError when nothing is left to draw.
     """
 
     def __init__(
@@ -52,12 +52,16 @@ class PairedSet:
                 raise DataError(
                     f"the set has no persona {name!r}", hint=f"it has {', '.join(faceset.named('persona'))}"
                 )
+        trained = {int(s) for w in faceset.named("wearer", "train") for s in faceset.faces[w].states}
+        apart = {int(s) for w in faceset.named("wearer", "val") for s in faceset.faces[w].states} - trained
         wearers = faceset.named("wearer", split) or (faceset.named("wearer") if split == "val" else [])
+
+        def held_out(state: int) -> bool:
+            return state in apart if apart else (state // state_block) % held_out_every == 0
+
         self._rows = {name: _state_rows(faceset.faces[name]) for name in {*wearers, *self.personas}}
         common = set.intersection(*(set(self._rows[name]) for name in self.personas)) if self.personas else set()
-        self.states: list[int] = sorted(
-            s for s in common if ((s // state_block) % held_out_every == 0) == (split == "val")
-        )
+        self.states: list[int] = sorted(s for s in common if held_out(s) == (split == "val"))
         self._wearers_of = {s: [w for w in wearers if s in self._rows[w]] for s in self.states}
         self.states = [s for s in self.states if self._wearers_of[s]]
         if not self.states:

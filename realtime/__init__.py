@@ -1,0 +1,1 @@
+"""The live path, its devices and the command line."""

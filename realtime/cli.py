@@ -107,12 +107,16 @@ def _show(report: dict[str, Any], table: Table, *, as_json: bool) -> None:
 def run(
     source: Annotated[
         str | None,
-        typer.Option("--source", "-s", help="0, /dev/video0, rtsp://…, a file, a folder, pattern, demo.", show_default="0"),
+        typer.Option(
+            "--source", "-s", help="0, /dev/video0, rtsp://…, a file, a folder, pattern, demo.", show_default="0"
+        ),
     ] = None,
     persona: PersonaOption = None,
     sink: Annotated[
         list[str] | None,
-        typer.Option("--sink", "-o", help="virtualcam[:DEVICE], FILE.mp4, preview, null; repeat it.", show_default="virtualcam"),
+        typer.Option(
+            "--sink", "-o", help="virtualcam[:DEVICE], FILE.mp4, preview, null; repeat it.", show_default="virtualcam"
+        ),
     ] = None,
     policy: Annotated[
         FailurePolicy | None, typer.Option(help="What leaves when there is no swap.", show_default="veil")
@@ -172,7 +176,9 @@ def demo(
         _show(result.report, result.trace.table(), as_json=False)
         if score:
             quality = result.report["quality"]
-            say(f"swap against truth: {quality['psnr_masked_db']:.2f} dB in the mask, mask IoU {quality['mask_iou']:.3f}")
+            say(
+                f"against the truth: {quality['psnr_masked_db']:.2f} dB in the mask, mask IoU {quality['mask_iou']:.3f}"
+            )
         if as_json:
             print_json(result.report)
         if result.error is not None:
@@ -201,7 +207,14 @@ def _summary(path: Path) -> dict[str, Any]:
     try:
         persona = read_persona(path)
     except PersonacamError as error:
-        return {"name": path.stem, "kind": "damaged", "tier": "-", "title": error.message, "sha256": "", "path": str(path)}
+        return {
+            "name": path.stem,
+            "kind": "damaged",
+            "tier": "-",
+            "title": error.message,
+            "sha256": "",
+            "path": str(path),
+        }
     m = persona.manifest
     return {
         "name": m.name, "kind": m.kind, "tier": m.tier, "title": m.title, "sha256": persona.sha256, "path": str(path),
@@ -210,7 +223,9 @@ def _summary(path: Path) -> dict[str, Any]:
 
 
 @personas_app.command("show")
-def personas_show(name: Annotated[str, typer.Argument(help="A name or a .persona file.")], as_json: JsonFlag = False) -> None:
+def personas_show(
+    name: Annotated[str, typer.Argument(help="A name or a .persona file.")], as_json: JsonFlag = False
+) -> None:
     """Everything a persona says about itself: who it is, how it was trained, how good it is."""
     from engines.persona import read_persona
     from realtime.session import persona_store
@@ -235,7 +250,8 @@ def models_fetch(
     with errors_explained():
         if not yes and not (sys.stdin.isatty() and typer.confirm("Do you accept this licence?", default=False)):
             raise SettingsError(
-                "nothing was fetched: the licence was not accepted", hint="answer yes, or pass --yes; mesh needs no download"
+                "nothing was fetched: the licence was not accepted",
+                hint="answer yes, or pass --yes; mesh needs no download",
             )
         say(f"fetched into {fetch_insightface(accept=True, folder=folder or default_insightface_folder())}")
 
@@ -259,7 +275,9 @@ def doctor(as_json: JsonFlag = False) -> None:
     findings = checks.diagnose(lambda: list(personas()), default_insightface_folder())
     colours = {"ok": "green", "warn": "yellow", "fail": "red"}
     for finding in findings:
-        _err.print(f"[{colours[finding.state]}]{finding.state:4}[/] {finding.topic}: {escape(finding.text)}", highlight=False)
+        _err.print(
+            f"[{colours[finding.state]}]{finding.state:4}[/] {finding.topic}: {escape(finding.text)}", highlight=False
+        )
         if finding.repair:
             _err.print(f"       -> {escape(finding.repair)}", highlight=False)
     if as_json:

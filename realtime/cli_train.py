@@ -25,9 +25,7 @@ _err = Console(stderr=True)
 def _need_training_extra() -> None:
     missing = [name for name in ("torch", "moderngl", "safetensors", "scipy") if importlib.util.find_spec(name) is None]
     if missing:
-        raise MissingDependencyError(
-            f"training needs {', '.join(missing)}", hint="pip install 'personacam[train]'"
-        )
+        raise MissingDependencyError(f"training needs {', '.join(missing)}", hint="pip install 'personacam[train]'")
 
 
 class _Board:
@@ -59,10 +57,12 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run; the same folder continues.")] = Path("runs/first"),
     seed: Annotated[int, typer.Option(help="Of people, states and weights.")] = 0,
     personas: Annotated[list[str] | None, typer.Option("--persona", help="vera, kofi; repeat it.")] = None,
-    wearers: Annotated[int, typer.Option(help="Invented people to learn from.")] = 64,
+    wearers: Annotated[int, typer.Option(help="Invented people to learn from.")] = 40,
     states: Annotated[int, typer.Option(help="Poses, expressions and lights.")] = 2400,
     steps: Annotated[int, typer.Option(help="Length of the schedule, in batches.")] = 8000,
-    max_minutes: Annotated[float | None, typer.Option(help="Length of the schedule in time, if that is shorter.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="Length of the schedule in time, if that is shorter.")
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Rendering processes.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done and stop.")] = False,
@@ -73,10 +73,10 @@ def train(
     of rendering and an hour of training on two cores.
 
     Examples:
-
         personacam train --out runs/first
 
         personacam train --out runs/try --wearers 4 --states 60 --steps 40
+
     """
     from dataclasses import asdict
 
@@ -120,8 +120,8 @@ def export(
     """Export a finished run's personas again: ONNX, compared with torch, packed as .persona files.
 
     Example:
-
         personacam export --run runs/first
+
     """
     try:
         _need_training_extra()

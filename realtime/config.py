@@ -91,7 +91,9 @@ def load_profile(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise SettingsError(f"there is no profile {path}", hint="check the path given with --profile") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"the profile {path} cannot be read: {error}", hint="it must be TOML: key = value") from error
+        raise SettingsError(
+            f"the profile {path} cannot be read: {error}", hint="it must be TOML: key = value"
+        ) from error
     _check_keys(values, str(path))
     return values
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from calibration.demo_truth import PersonaTruth, load_truth
+from calibration.demo_truth import TRUTH_SIZE, PersonaTruth, load_truth
+from engines import geometry
 from engines.errors import SettingsError
 from engines.metrics import mask_iou, psnr_masked_db
 from engines.types import Frame, Swap
@@ -16,10 +17,11 @@ from realtime.session import Result, Say, demo_clip, run_session
 
 
 class Scorer:
-    """Compares each raw swap with the persona's true render of the same frame, in the aligned crop.
+    """Compares each raw swap with the persona's true render of the same frame, where both lie in the frame.
 
-    PSNR is taken over all compared pixels together (mean squared error pooled over frames, inside the true mask),
-    the intersection over union as the mean over frames.
+    The truth is placed in the frame by the wearer's true landmarks, the swap by the tracked ones, so an alignment that
+    is off, lags or trembles costs points. PSNR inside the true mask, and the masks' intersection over union; means over
+    frames.
     """
 
     def __init__(self, truth: PersonaTruth) -> None:
@@ -33,11 +35,15 @@ class Scorer:
         row = self._rows.get(frame.index)
         if row is None:
             return
-        size = swap.pixels.shape[:2]
-        truth, mask = self._truth.crops[row], self._truth.masks[row]
-        if truth.shape[:2] != size:
-            truth, mask = (cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in (truth, mask))
-        self.psnr.append(psnr_masked_db(swap.pixels, np.asarray(truth, np.uint8), mask > 127))
+        size = swap.pixels.shape[0]
+        to_frame = geometry.invert(geometry.frame_to_crop(self._truth.landmarks[row], "points68", TRUTH_SIZE))
+        swap_to_frame = geometry.rescale_crop(swap.face.to_frame, swap.face.pixels.shape[0], size)
+        to_swap = geometry.compose(geometry.invert(swap_to_frame), to_frame)
+        truth, mask = (
+            np.asarray(cv2.warpAffine(x, to_swap, (size, size), flags=cv2.INTER_LINEAR), np.uint8)
+            for x in (self._truth.crops[row], self._truth.masks[row])
+        )
+        self.psnr.append(psnr_masked_db(swap.pixels, truth, mask > 127))
         self.iou.append(mask_iou(swap.mask > 127, mask > 127))
 
     def quality(self) -> dict[str, float]:
@@ -60,7 +66,9 @@ def run_demo(out: Path, persona: str | None, *, score: bool, say: Say) -> Result
     if score:
         truth = load_truth(demo_clip().with_suffix(".npz"), name)
         if truth is None:
-            raise SettingsError(f"the demo has no true render of {name!r}", hint="score a shipped persona: vera or kofi")
+            raise SettingsError(
+                f"the demo has no true render of {name!r}", hint="score a shipped persona: vera or kofi"
+            )
         scorer = Scorer(truth)
     result = run_session(settings, say=say, watch=scorer.watch if scorer else None)
     if scorer is not None and result.error is None:

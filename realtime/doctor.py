@@ -257,7 +257,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _import(module: str) -> Any:  # noqa: ANN401 - a module
+def _import(module: str) -> Any:
     """The module, or None when it is absent or a library of its own is."""
     try:
         return importlib.import_module(module)

@@ -129,7 +129,8 @@ class Pipeline:
 
     def run(self, stop: threading.Event) -> None:
         """Process frames. Raises SourceError when the input fails, SinkError when an output does; both after the
-        policy's picture went out."""
+        policy's picture went out.
+        """
         started = self._clock()
         waiting_since = started
         while not stop.is_set() and not self._finished(started):

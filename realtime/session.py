@@ -112,7 +112,9 @@ def run_session(
     with ExitStack() as stack:
         stack.enter_context(stop_on_signals(stop))
         persona = read_persona(persona_store().find(settings.persona))
-        label = Label(position=settings.label_position) if resolve_label(settings.label, persona.manifest.kind) else None
+        label = (
+            Label(position=settings.label_position) if resolve_label(settings.label, persona.manifest.kind) else None
+        )
         runtime = open_swap_runtime(persona, settings)
         stack.callback(runtime.close)
         detector = _detector(settings)
@@ -141,7 +143,9 @@ def run_session(
         trace = Trace()
         pipeline = Pipeline(
             capture.latest,
-            Stages(Tracker(detector, TrackerConfig(smooth=settings.smooth)), kernels.crop_face, swapper, blender, label),
+            Stages(
+                Tracker(detector, TrackerConfig(smooth=settings.smooth)), kernels.crop_face, swapper, blender, label
+            ),
             PolicyGate(settings.policy, hold_s=settings.hold_s, card=settings.card, size=size),
             sinks,
             size=size,

@@ -130,7 +130,7 @@ def holders(path: str, proc: Path = Path("/proc")) -> tuple[str, ...]:
             held = any(_same_device(link, path, device) for link in (process / "fd").iterdir())
             if held:
                 found.append(f"{(process / 'comm').read_text().strip()} (pid {process.name})")
-        except OSError:  # noqa: PERF203 - it ended meanwhile, or belongs to somebody else
+        except OSError:
             continue
     return tuple(sorted(found))
 

@@ -1,0 +1,1 @@
+"""Invented people: shape, skin, hair, motion, light, camera, render, truth."""

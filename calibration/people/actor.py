@@ -146,7 +146,9 @@ class Actor:
         self._skin_data[:, 8:11] = self._head.fine_average[skin.corner_vertex]
         self._skin_buffer = self._buffer(reserve=self._skin_data.nbytes)
         index = self._buffer(skin.corner_triangles.tobytes())
-        layout = [(self._skin_buffer, "3f 3f 2f 3f 1f", "position", "normal", "uv", "rest", "occlusion")]
+        layout: list[tuple[Any, ...]] = [
+            (self._skin_buffer, "3f 3f 2f 3f 1f", "position", "normal", "uv", "rest", "occlusion")
+        ]
         self.skin = {name: self._array(name, layout, index) for name in ("skin", "skin_depth", "skin_class")}
 
     def _make_eyes_and_mouth(self) -> None:
@@ -155,7 +157,7 @@ class Actor:
         self._eye_buffers, self.eyes = [], []
         for _ in range(2):
             buffer = self._buffer(reserve=len(self._eye_mesh.positions) * 48)
-            layout = [(buffer, "3f 3f 3f 3f", "position", "normal", "direction", "turned")]
+            layout: list[tuple[Any, ...]] = [(buffer, "3f 3f 3f 3f", "position", "normal", "direction", "turned")]
             self._eye_buffers.append(buffer)
             self.eyes.append({name: self._array(name, layout, index) for name in ("eye", "eye_class")})
         balls = [self._neutral[self._head.index[f"{side}_eye"]] for side in ("left", "right")]
@@ -164,8 +166,8 @@ class Actor:
         self._mouth = Mouth(self._head, self._neutral)
         self._mouth_buffer = self._buffer(reserve=len(self._mouth.colour) * 40)
         index = self._buffer(self._mouth.triangles.astype(np.uint32).tobytes())
-        layout = [(self._mouth_buffer, "3f 3f 4f", "position", "normal", "colour")]
-        self.mouth = {name: self._array(name, layout, index) for name in ("mouth", "mouth_class")}
+        mouth_layout: list[tuple[Any, ...]] = [(self._mouth_buffer, "3f 3f 4f", "position", "normal", "colour")]
+        self.mouth = {name: self._array(name, mouth_layout, index) for name in ("mouth", "mouth_class")}
 
     def _strand_arrays(self, strands: Ribbons) -> dict[str, Any]:
         buffer = self._buffer(strands.vertices.tobytes())
@@ -253,7 +255,9 @@ class Actor:
         self._pose_eyes(state, matrix, shift)
         mouth = (self._mouth.positions(vertices) - HEAD_PIVOT) @ matrix.T + HEAD_PIVOT + shift
         mouth_normals = vertex_normals(mouth, self._mouth.triangles)
-        self._mouth_buffer.write(np.concatenate([mouth, mouth_normals, self._mouth.colour], 1).astype(np.float32).tobytes())
+        self._mouth_buffer.write(
+            np.concatenate([mouth, mouth_normals, self._mouth.colour], 1).astype(np.float32).tobytes()
+        )
         lids = self._pose_detail(skin, normals, matrix, shift)
         jaw = float(np.clip(state.expression.get("jawOpen", 0.0) * 2, 0, 1))
         return Posed(skin, normals, matrix, vector, shift, jaw, lids)

@@ -56,7 +56,7 @@ class _Part:
     """(n, 4): linear RGB, ambient occlusion."""
 
 
-def _arch(teeth: Points, upper: bool) -> list[_Part]:
+def _arch(teeth: Points, *, upper: bool) -> list[_Part]:
     """One row of teeth and its gum along the parabola that the helper geometry outlines."""
     widths, heights = (_UPPER_WIDTHS, _UPPER_HEIGHTS) if upper else (_LOWER_WIDTHS, _LOWER_HEIGHTS)
     front, reach = teeth[:, 2].max() - 0.03, np.abs(teeth[:, 0]).max() - 0.02
@@ -91,11 +91,11 @@ def _arch(teeth: Points, upper: bool) -> list[_Part]:
         depth = np.clip((at[1] - front + 0.5) / 0.5, 0.35, 1)
         rgba = np.concatenate([colour, np.full((*colour.shape[:2], 1), depth)], -1)
         parts.append(_Part(points.reshape(-1, 3), quads, rgba.reshape(-1, 4)))
-    parts.append(_gum(x, z, base, upper))
+    parts.append(_gum(x, z, base, upper=upper))
     return parts
 
 
-def _gum(x: Points, z: Points, base: float, upper: bool) -> _Part:
+def _gum(x: Points, z: Points, base: float, *, upper: bool) -> _Part:
     """A rounded strip above (or below) the teeth's necks."""
     pick = np.linspace(0, len(x) - 1, 40).astype(int)
     sign = 1.0 if upper else -1.0
@@ -112,7 +112,7 @@ class Mouth:
 
     def __init__(self, head: HeadModel, neutral: Points) -> None:
         self._head = head
-        upper, lower = (_arch(neutral[head.index[f"{row}_teeth"]], row == "upper") for row in ("upper", "lower"))
+        upper, lower = (_arch(neutral[head.index[f"{row}_teeth"]], upper=row == "upper") for row in ("upper", "lower"))
         self._lower_rest = neutral[head.index["lower_teeth"]]
         parts = upper + lower
         offsets = np.cumsum([0] + [len(p.points) for p in parts])

@@ -36,15 +36,15 @@ class CropTruth:
     """Yaw, pitch, roll in degrees."""
 
 
-def shoot_crops(
-    renderer: Renderer, who: Identity, states: Sequence[State], *, as_persona: bool
-) -> Iterator[CropTruth]:
+def shoot_crops(renderer: Renderer, who: Identity, states: Sequence[State], *, as_persona: bool) -> Iterator[CropTruth]:
     """Crops of ``who`` in ``states``.
 
     As a persona the picture is clean and without hair strands: it is the target that a decoder learns, and the wearer
     keeps their own hair. As a wearer it has hair and sensor noise.
     """
-    sensor = Sensor(noise=0.0, softness_px=0.35, jpeg_quality=None) if as_persona else Sensor(noise=0.006, jpeg_quality=None)
+    sensor = (
+        Sensor(noise=0.0, softness_px=0.35, jpeg_quality=None) if as_persona else Sensor(noise=0.006, jpeg_quality=None)
+    )
     actor = renderer.actor(who)
     try:
         for state in states:

@@ -58,7 +58,7 @@ class GL:
             ) from error
         self.moderngl = moderngl
         try:
-            self.context = moderngl.create_context(standalone=True, backend="egl")
+            self.context: Any = moderngl.create_context(standalone=True, backend="egl")  # type: ignore[arg-type]
         except Exception as error:  # glcontext raises bare Exception when the library or a driver is missing
             raise RenderError(
                 f"no OpenGL context: {error}",
@@ -92,7 +92,7 @@ class GL:
 
     def set(self, program: str, uniforms: Mapping[str, Any]) -> None:
         """Set those of ``uniforms`` that the program really uses (the compiler drops the others)."""
-        p = self.programs[program]
+        p: Any = self.programs[program]
         for name, value in uniforms.items():
             if name not in p:
                 continue

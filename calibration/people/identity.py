@@ -175,7 +175,9 @@ def random_identity(seed: int) -> Identity:
     traits = _Traits(gender, age, race, melanin, dark, colour)
     sliders: dict[str, float] = {}
     for down, up in head_model().sliders():
-        value = float(np.clip(rng.normal(0, 0.20), -0.5, 0.5)) * (0.5 if "/ear" in up or up.startswith("neck/") else 1.0)
+        value = float(np.clip(rng.normal(0, 0.20), -0.5, 0.5)) * (
+            0.5 if "/ear" in up or up.startswith("neck/") else 1.0
+        )
         name = up if value > 0 else down
         if abs(value) > 0.05 and name:
             sliders[name] = abs(value)
@@ -247,8 +249,8 @@ def cast() -> dict[str, Identity]:
                      "forehead/forehead-scale-vert-incr": 0.25, "mouth/mouth-scale-horiz-incr": 0.2,
                      "cheek/l-cheek-volume-incr": 0.2},
             skin=Skin(0.45, 0.42, blush=0.4, moles=3, stubble=0.30, lip_blood=0.8, under_eye=0.3),
-            hair=Hair("short", (0.020, 0.015, 0.012), 11000, 5, top=0.42, side=0.14, sweep=0.9, gravity=0.4, volume=0.03,
-                      clump=0.3, frizz=0.08, lift=0.4, front=0.4),
+            hair=Hair("short", (0.020, 0.015, 0.012), 11000, 5, top=0.42, side=0.14, sweep=0.9, gravity=0.4,
+                      volume=0.03, clump=0.3, frizz=0.08, lift=0.4, front=0.4),
             brow=Brow((0.022, 0.017, 0.014), 0.028, 0.0, 0.06), iris=_IRIDES[0], lash_length=0.045, lashes=36,
             cloth=(0.35, 0.34, 0.32), neckline=5.68,
         ),

@@ -38,10 +38,10 @@ def fractal(points: NDArray[np.floating], frequency: float, octaves: int, seed: 
 def smoothstep(low: float, high: float, x: NDArray[np.floating]) -> NDArray[np.floating]:
     """0 below ``low``, 1 above ``high`` (or the other way round), smooth in between."""
     t = np.clip((x - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
+    return np.asarray(t * t * (3 - 2 * t))
 
 
 def blob(points: NDArray[np.floating], centre: Sequence[float], radius: Sequence[float]) -> NDArray[np.floating]:
     """A soft ellipsoid: 1 at its centre."""
     d = (points - np.array(centre, np.float32)) / np.array(radius, np.float32)
-    return np.exp(-(d * d).sum(-1))
+    return np.asarray(np.exp(-(d * d).sum(-1)))

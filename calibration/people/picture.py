@@ -38,7 +38,7 @@ class Sensor:
 def _scatter(layers: Layers, px_per_dm: float) -> F32:
     """Blur irradiance where the surface scatters, per colour, weighted so that nothing bleeds over the outline."""
     coverage = np.maximum(layers.albedo[..., 3], 1e-3)
-    light = layers.irradiance[..., :3] / coverage[..., None]
+    light: F32 = np.asarray(layers.irradiance[..., :3] / coverage[..., None], np.float32)
     amount = layers.irradiance[..., 3] / coverage * (layers.albedo[..., 3] > 0.02)
     rows, columns = np.nonzero(amount > 0.2)
     if not len(rows):
@@ -49,7 +49,9 @@ def _scatter(layers: Layers, px_per_dm: float) -> F32:
     for channel, radius in enumerate(_SCATTER_DM):
         sigma = radius * px_per_dm
         inside = np.ascontiguousarray(light[box][..., channel])
-        blurred = cv2.GaussianBlur(inside * weight, (0, 0), sigma) / np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3)
+        blurred = cv2.GaussianBlur(inside * weight, (0, 0), sigma) / np.maximum(
+            cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3
+        )
         light[box][..., channel] = inside * (1 - weight) + blurred * weight
     return light
 

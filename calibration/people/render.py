@@ -1,9 +1,9 @@
 """Draw an invented person in a state: pixels, and the exact truth beside them.
 
-    with Renderer() as renderer:
-        actor = renderer.actor(random_identity(7))
-        shot = renderer.shoot(actor, random_state(1), Camera())
-        shot.pixels, shot.mask, shot.landmarks
+with Renderer() as renderer:
+actor = renderer.actor(random_identity(7))
+shot = renderer.shoot(actor, random_state(1), Camera())
+shot.pixels, shot.mask, shot.landmarks
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from calibration.people.actor import Actor, Posed, SharedMaps, shared_maps
 from calibration.people.camera import Camera, Matrix, crop_clip, orthographic
@@ -56,7 +57,7 @@ class Renderer:
         self._gl = GL()
         self._shared: SharedMaps = shared_maps(self._gl, head_model())
 
-    def __enter__(self) -> Renderer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -113,8 +114,8 @@ class Renderer:
         in_face = np.isin(classes, (CLASSES["face"], CLASSES["eyes"], CLASSES["mouth"])).astype(np.uint8) * 255
         return Shot(
             pixels=pixels,
-            classes=cv2.resize(classes, (width, height), interpolation=cv2.INTER_NEAREST),
-            mask=cv2.resize(in_face, (width, height), interpolation=cv2.INTER_AREA),
+            classes=np.asarray(cv2.resize(classes, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8),
+            mask=np.asarray(cv2.resize(in_face, (width, height), interpolation=cv2.INTER_AREA), np.uint8),
             landmarks=geometry.transform(affine, in_frame).astype(np.float32),
             landmarks_3d=world.astype(np.float32),
             frame_to_picture=affine,
@@ -170,7 +171,9 @@ class Renderer:
         gl.set("mouth", common)
         actor.mouth["mouth"].render()
         # Brows and lashes are posed on the CPU already.
-        gl.set("strand", common | {"head_rotation": (0, 0, 0), "head_shift": (0, 0, 0), "shine": 0.15, "root_light": 0.9})
+        gl.set(
+            "strand", common | {"head_rotation": (0, 0, 0), "head_shift": (0, 0, 0), "shine": 0.15, "root_light": 0.9}
+        )
         actor.detail.render()
         if strands:
             gl.set("strand", common | {"shine": actor.who.hair.shine, "root_light": 0.35})

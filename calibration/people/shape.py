@@ -138,9 +138,7 @@ class HeadModel:
         self.uv_window = tuple(float(x) for x in data["uv_window"])
         self.masks = {k.removeprefix("mask_"): v for k, v in data.items() if k.startswith("mask_")}
         self.index = {
-            k: v.astype(np.int64)
-            for k, v in data.items()
-            if k.endswith(("_lid", "_eye", "_teeth")) or k == "landmarks"
+            k: v.astype(np.int64) for k, v in data.items() if k.endswith(("_lid", "_eye", "_teeth")) or k == "landmarks"
         }
         self.average = self.identity_vertices(macro_weights(0.5, 0.15, 0.5, dict.fromkeys(RACES, 1.0)))
         self.fine_average: Points = self.skin.subdivide @ self.average[self.skin.ids]
@@ -150,7 +148,9 @@ class HeadModel:
         local[self.skin.ids] = np.arange(len(self.skin.ids))
         self.fine_index = {k: local[v] for k, v in self.index.items() if k.endswith("_lid") or k == "landmarks"}
         if any((v < 0).any() for v in self.fine_index.values()):
-            raise RenderError("the stored head lost a landmark", hint="rebuild it: python -m calibration.people.prepare")
+            raise RenderError(
+                "the stored head lost a landmark", hint="rebuild it: python -m calibration.people.prepare"
+            )
 
     def _target(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         if name not in self._names:
@@ -161,7 +161,13 @@ class HeadModel:
 
     def sliders(self) -> list[tuple[str, str]]:
         """(down, up) pairs of local shape targets; left and right ones are named by the left only."""
-        opposites = (("-decr", "-incr"), ("-in", "-out"), ("-down", "-up"), ("-backward", "-forward"), ("-convex", "-concave"))
+        opposites = (
+            ("-decr", "-incr"),
+            ("-in", "-out"),
+            ("-down", "-up"),
+            ("-backward", "-forward"),
+            ("-convex", "-concave"),
+        )
         pairs = []
         for name in self._names:
             if name.startswith(("macro/", "faceunits/")) or "/r-" in name:
@@ -210,7 +216,7 @@ def vertex_normals(vertices: Points, triangles: NDArray[np.int64]) -> Points:
     out = np.zeros_like(vertices)
     for axis in range(3):
         out[:, axis] = np.bincount(triangles.ravel(), np.repeat(face[:, axis], 3), len(vertices))
-    return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
+    return np.asarray(out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12))
 
 
 def turn_head(points: Points, weight: NDArray[np.float64], rotation: Points, shift: Points) -> Points:
@@ -223,4 +229,4 @@ def turn_head(points: Points, weight: NDArray[np.float64], rotation: Points, shi
     x = points - HEAD_PIVOT
     a = (angle * weight)[:, None]
     turned = x * np.cos(a) + np.cross(axis, x) * np.sin(a) + axis * (x @ axis)[:, None] * (1 - np.cos(a))
-    return turned + HEAD_PIVOT + shift * weight[:, None]
+    return np.asarray(turned + HEAD_PIVOT + shift * weight[:, None])

@@ -1,7 +1,7 @@
 """Skin as two textures, computed from positions on the average head, so that every detail sits at the same place.
 
-Colour follows a two-pigment model (melanin and haemoglobin absorb per channel); blush, freckles, moles, stubble, lips and
-wrinkles change the pigments or the height, never the colour directly.
+Colour follows a two-pigment model (melanin and haemoglobin absorb per channel); blush, freckles, moles, stubble, lips
+and wrinkles change the pigments or the height, never the colour directly.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def hairline_height(points: NDArray[np.floating]) -> NDArray[np.floating]:
     around = np.degrees(np.arctan2(np.abs(x), z - 0.35))
     angles = [0, 25, 38, 45, 52, 62, 75, 86, 98, 115, 140, 180]
     heights = [7.97, 7.97, 7.93, 7.85, 7.74, 7.55, 7.36, 7.12, 7.2, 6.98, 6.7, 6.55]
-    return y - np.interp(around, angles, heights)
+    return np.asarray(y - np.interp(around, angles, heights))
 
 
 def brow_line(u: NDArray[np.floating], arch: float) -> NDArray[np.floating]:
     """Height of the brow's middle, from its inner end (u 0) to its outer end (u 1)."""
-    return np.interp(u, BROW_U, BROW_Y) + arch * np.interp(u, BROW_U, (0, 0.6, 1.2, 0.2))
+    return np.asarray(np.interp(u, BROW_U, BROW_Y) + arch * np.interp(u, BROW_U, (0, 0.6, 1.2, 0.2)))
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,13 @@ def _pigments(who: Identity, points: F32, r: _Regions, masks: Mapping[str, F32],
 def _stubble(who: Identity, points: F32, mirrored: F32, lips: F32, grain: F32) -> F32:
     """0..0.8: where shaved hair darkens chin, jaw and upper lip."""
     ax, y, z = mirrored[..., 0], points[..., 1], points[..., 2]
-    jaw = smoothstep(6.78, 6.5, y - 0.38 * np.clip(ax - 0.25, 0, 1)) * smoothstep(0.25, 0.6, z) * smoothstep(5.85, 6.2, y)
+    jaw = (
+        smoothstep(6.78, 6.5, y - 0.38 * np.clip(ax - 0.25, 0, 1)) * smoothstep(0.25, 0.6, z) * smoothstep(5.85, 6.2, y)
+    )
     where = np.clip(jaw + blob(mirrored, (0.1, 6.78, 1.5), (0.17, 0.055, 0.3)), 0, 1) * (1 - lips)
     where = where * (1 - 0.5 * blob(mirrored, (0.2, 6.52, 1.45), (0.06, 0.05, 0.2))) * smoothstep(0.72, 0.45, ax)
     dots = 0.75 + 0.35 * grain + 0.35 * noise(points, 170, who.seed + 60)
-    return np.clip(who.skin.stubble * where * dots, 0, 0.8).astype(np.float32)
+    return np.asarray(np.clip(who.skin.stubble * where * dots, 0, 0.8), np.float32)
 
 
 def _relief(who: Identity, points: F32, mirrored: F32, r: _Regions, scalp: F32) -> F32:
@@ -123,8 +125,12 @@ def _relief(who: Identity, points: F32, mirrored: F32, r: _Regions, scalp: F32) 
     if age > 0.05:
         lines = noise(points, 1, seed + 90, (2, 26, 2)) + 0.6 * noise(points, 1, seed + 91, (3, 44, 3))
         wrinkles = 1.2 * r.forehead * lines * smoothstep(0.5, 0.2, mirrored[..., 0])
-        wrinkles = wrinkles + 1.7 * blob(mirrored, (0.53, 7.3, 1.05), (0.1, 0.16, 0.3)) * noise(points, 1, seed + 92, (9, 30, 9))
-        wrinkles = wrinkles + blob(mirrored, (0.3, 7.13, 1.35), (0.18, 0.08, 0.3)) * noise(points, 1, seed + 93, (12, 36, 12))
+        wrinkles = wrinkles + 1.7 * blob(mirrored, (0.53, 7.3, 1.05), (0.1, 0.16, 0.3)) * noise(
+            points, 1, seed + 92, (9, 30, 9)
+        )
+        wrinkles = wrinkles + blob(mirrored, (0.3, 7.13, 1.35), (0.18, 0.08, 0.3)) * noise(
+            points, 1, seed + 93, (12, 36, 12)
+        )
         height = height + 2.2 * age * wrinkles
     return np.asarray(height + 1.6 * r.lips * noise(points, 1, seed + 95, (70, 8, 8)), np.float32)
 

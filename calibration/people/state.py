@@ -136,7 +136,7 @@ def _curve(rng: np.random.Generator, n: int, sigma: float, amplitude: float = 1.
     """Smooth noise of about +-amplitude."""
     pad = int(4 * sigma) + 1
     smooth = gaussian_filter1d(rng.standard_normal(n + 2 * pad), sigma)[pad : pad + n]
-    return amplitude * smooth / (np.abs(smooth).max() + 1e-9)
+    return np.asarray(amplitude * smooth / (np.abs(smooth).max() + 1e-9))
 
 
 def motion(seed: int, frames: int, fps: float = 30.0) -> list[State]:
@@ -148,11 +148,18 @@ def motion(seed: int, frames: int, fps: float = 30.0) -> list[State]:
     pitch = np.clip(7 * np.sin(2 * np.pi * t / 4.3 + phase[1]) + _curve(rng, n, 12 * k, 5), -18, 18)
     roll = np.clip(6 * np.sin(2 * np.pi * t / 7.7 + phase[2]) + _curve(rng, n, 14 * k, 4), -14, 14)
     talk = np.clip(_curve(rng, n, 14 * k, 1.6) + 0.4, 0, 1)
-    syllable = np.clip(0.5 + 0.5 * np.sin(2 * np.pi * (3.7 * t + 0.35 * np.sin(5.6 * t + phase[3])) + phase[4]), 0, 1) ** 1.3
+    syllable = (
+        np.clip(0.5 + 0.5 * np.sin(2 * np.pi * (3.7 * t + 0.35 * np.sin(5.6 * t + phase[3])) + phase[4]), 0, 1) ** 1.3
+    )
     jaw = talk * syllable * (0.30 + 0.3 * (_curve(rng, n, 4 * k) * 0.5 + 0.5))
     shapes = {
         name: np.clip(_curve(rng, n, 3 * k), 0, 1) * talk * most
-        for name, most in (("mouthFunnel", 0.5), ("mouthPucker", 0.5), ("mouthRollLower", 0.3), ("mouthShrugUpper", 0.25))
+        for name, most in (
+            ("mouthFunnel", 0.5),
+            ("mouthPucker", 0.5),
+            ("mouthRollLower", 0.3),
+            ("mouthShrugUpper", 0.25),
+        )
     }
     pairs = {
         name: np.clip(_curve(rng, n, 3 * k), 0, 1) * talk * most
@@ -162,7 +169,9 @@ def motion(seed: int, frames: int, fps: float = 30.0) -> list[State]:
     brow = _curve(rng, n, 10 * k, 1.3)
     blink = _blinks(rng, n, fps)
     steps = max(1, int(0.7 * fps))
-    gaze_x = gaussian_filter1d(np.repeat(rng.uniform(-0.25, 0.25, n // steps + 2), steps)[:n], 0.8) - np.radians(yaw) * 0.35
+    gaze_x = (
+        gaussian_filter1d(np.repeat(rng.uniform(-0.25, 0.25, n // steps + 2), steps)[:n], 0.8) - np.radians(yaw) * 0.35
+    )
     gaze_y = gaussian_filter1d(np.repeat(rng.uniform(-0.1, 0.1, n // steps + 2), steps)[:n], 0.8)
     shift = np.stack([_curve(rng, n, 20 * k, 0.3), _curve(rng, n, 16 * k, 0.1), _curve(rng, n, 18 * k, 0.3)], 1)
     states = []
@@ -182,9 +191,16 @@ def motion(seed: int, frames: int, fps: float = 30.0) -> list[State]:
         _symmetric(e, "eyeLookUp", max(float(gaze_y[i]), 0) * 2.2)
         states.append(
             State(
-                float(yaw[i]), float(pitch[i]), float(roll[i]), (float(shift[i, 0]), float(shift[i, 1]), float(shift[i, 2])),
-                e, (float(gaze_x[i]), float(gaze_y[i])), _moving_light(i / fps, phase), seed, seed * 100003 + i,
-            )  # fmt: skip
+                float(yaw[i]),
+                float(pitch[i]),
+                float(roll[i]),
+                (float(shift[i, 0]), float(shift[i, 1]), float(shift[i, 2])),
+                e,
+                (float(gaze_x[i]), float(gaze_y[i])),
+                _moving_light(i / fps, phase),
+                seed,
+                seed * 100003 + i,
+            )
         )
     return states
 
@@ -205,7 +221,9 @@ def _moving_light(t: float, phase: NDArray[np.float64]) -> Light:
     power = 1 + 0.18 * np.sin(2 * np.pi * t / 5.0 + phase[7])
     return Light(
         key_direction=(
-            float(np.sin(azimuth) * np.cos(elevation)), float(np.sin(elevation)), float(np.cos(azimuth) * np.cos(elevation)),
+            float(np.sin(azimuth) * np.cos(elevation)),
+            float(np.sin(elevation)),
+            float(np.cos(azimuth) * np.cos(elevation)),
         ),
         key=(float(1.6 * power), float(1.52 * power), float(1.42 * power)),
         fill_direction=(float(-np.sin(azimuth)), 0.1, 0.6),

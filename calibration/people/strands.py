@@ -52,7 +52,7 @@ def ribbon_indices(n: int, k: int) -> NDArray[np.uint32]:
 
 
 def _unit(v: Points) -> Points:
-    return v / (np.linalg.norm(v, axis=1, keepdims=True) + 1e-9)
+    return np.asarray(v / (np.linalg.norm(v, axis=1, keepdims=True) + 1e-9))
 
 
 def _roots(
@@ -100,7 +100,7 @@ def _style(hair: Hair, root: Points, base: Points) -> tuple[Points, Points, floa
         length = np.full(n, hair.top)
     else:
         comb, lift = np.zeros((n, 3)), 1.0
-    return _unit(comb), length, lift
+    return _unit(comb), np.asarray(length, np.float64), lift
 
 
 def grow_hair(

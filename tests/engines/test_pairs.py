@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,24 @@ def test_validation_shares_neither_states_nor_wearers_with_training(cartoons):
     assert len(validation) == 192 // 4
     assert {w for _, w in validation.every(1000)} == {"eve"}
     assert len(validation.every(10)) <= 10
+
+
+def test_states_that_only_held_out_wearers_show_are_the_held_out_states(cartoons):
+    def only(name, states):
+        f = cartoons.faces[name]
+        rows = np.array(states)
+        return replace(
+            f, states=f.states[rows], crops=f.crops[rows], masks=f.masks[rows], landmarks=f.landmarks[rows],
+            pose=f.pose[rows],
+        )  # fmt: skip
+
+    faces = {
+        n: only(n, range(100)) if f.split == "train" and f.role == "wearer" else f for n, f in cartoons.faces.items()
+    }
+    faces["eve"] = only("eve", range(100, 130))
+    apart = replace(cartoons, faces=faces)
+    assert paired(apart).states == list(range(100))
+    assert paired(apart, "val").states == list(range(100, 130))
 
 
 def test_personas_may_wear_themselves(cartoons):

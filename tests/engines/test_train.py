@@ -197,7 +197,7 @@ def test_divergence_stops_and_keeps_the_last_good_weights(quick, cartoons, tmp_p
     def poison(*args, **kwargs):
         batch = honest(*args, **kwargs)
         calls.append(1)
-        if len(calls) > 3:
+        if len(calls) > 1 + 3 * quick.shards:  # the validation faces, then three good steps
             batch.inputs[0, 0, 0, 0] = torch.nan
         return batch
 

@@ -1,0 +1,323 @@
+"""The .persona file: one persona in one zip, read as if a stranger had sent it.
+
+    manifest.json        what it is, and the sha256 of every other member
+    swap.onnx            encoder and decoder merged: input "face" (1, 3, S, S) RGB 0..1,
+                         outputs "swap" (1, 3, T, T), "mask" (1, 1, T, T), "code" (1, C)
+    decoder.safetensors  for further training (optional)
+    preview.webp         a portrait (optional)
+    report.json          metrics and training facts
+    consent.json         only for a real person
+    signature            Ed25519 over manifest.json, with the public key (optional for invented people)
+
+Members are stored uncompressed, so what a file takes on disk is what it takes in memory. A name stands for one value in
+ONNX, so the output picture is called "swap" and not "face".
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from engines.errors import ConsentError, PersonaFormatError, PersonaNotFoundError
+from engines.onnx_guard import check_onnx
+from engines.persona_zip import MAX_FILE_BYTES, MEMBER_LIMITS, pack, unpack
+from engines.signature import sign, verify
+
+SUFFIX = ".persona"
+_LIST = "personacam personas list shows what there is"
+_NOT_OURS = "get the file again from its author; it was damaged or changed"
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Line = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""Text that may be printed: a manifest must not steer a terminal."""
+
+
+class Crop(BaseModel):
+    """Which square around the face the network was trained on (see engines.geometry)."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    side_dm: float = Field(gt=0.5, lt=10.0)
+    """Side on the average head, decimetres."""
+    centre_dm: tuple[float, float]
+    """Centre relative to the template's origin, decimetres."""
+
+
+class Manifest(BaseModel):
+    """What a persona is. ``members`` is filled in by :func:`write_persona`."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    schema_version: int = Field(default=1, ge=1, le=1)
+    name: str = Field(pattern=r"^[a-z0-9-]{1,40}$")
+    title: Line
+    kind: Literal["invented", "person"]
+    tier: Line
+    network: Line
+    """The network family."""
+    encoder_sha256: Sha256
+    crop: Crop
+    crop_size: int = Field(ge=16, le=1024)
+    """S: side of the network's input in pixels."""
+    output_size: int = Field(ge=16, le=2048)
+    """T: side of its output in pixels."""
+    code_size: int = Field(ge=1, le=8192)
+    """C: numbers in the code."""
+    seed: int | None = Field(default=None, ge=0)
+    """Of the invented person; it takes the place of a consent record."""
+    created_by: Line
+    members: dict[str, Sha256] = Field(default_factory=dict)
+    """Name of every other member except the signature -> sha256."""
+
+    @model_validator(mode="after")
+    def _seed_fits_kind(self) -> Manifest:
+        if (self.kind == "invented") != (self.seed is not None):
+            raise ValueError("an invented person has a seed, a real person has none")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Persona:
+    """One persona, read and verified."""
+
+    manifest: Manifest
+    swap_onnx: bytes
+    preview: bytes | None
+    """WebP."""
+    report: dict[str, Any]
+    sha256: str
+    """Of the whole file."""
+    path: Path
+    signed_by: str | None
+    """Public key (hex) of the valid signature, if there is one. It says who, not that they may be trusted."""
+
+
+def require_invented(manifest: Manifest) -> None:
+    """Raises ConsentError for a real person: there is no consent system yet that could let them in."""
+    if manifest.kind == "person":
+        raise ConsentError(
+            f"{manifest.name} is a real person, and personas of real people cannot be used yet",
+            hint="use a persona of an invented person: personacam personas list",
+        )
+
+
+def read_persona(path: Path) -> Persona:
+    """Read and verify a file completely; nothing is unpacked to disk.
+
+    Raises PersonaNotFoundError, PersonaFormatError when it is damaged, tampered with or too large, and ConsentError
+    for a real person.
+    """
+    data = _read_bytes(path)
+    members = unpack(data)
+    manifest = _manifest(members)
+    _check_hashes(manifest, members)
+    signed_by = verify(members["manifest.json"], members["signature"]) if "signature" in members else None
+    require_invented(manifest)
+    if "consent.json" in members:
+        raise PersonaFormatError("an invented person carries a consent record", hint=_NOT_OURS)
+    _check_network(manifest, members["swap.onnx"])
+    report = _json_object(members["report.json"], "report.json")
+    preview = members.get("preview.webp")
+    _check_contents(preview, members.get("decoder.safetensors"))
+    return Persona(manifest, members["swap.onnx"], preview, report, hashlib.sha256(data).hexdigest(), path, signed_by)
+
+
+def write_persona(
+    path: Path,
+    manifest: Manifest,
+    *,
+    swap_onnx: bytes,
+    decoder: bytes | None = None,
+    preview: bytes | None = None,
+    report: Mapping[str, Any],
+    key: Ed25519PrivateKey | None = None,
+) -> Manifest:
+    """Write a file that :func:`read_persona` accepts; the same input gives the same bytes. Returns the final manifest.
+
+    Numbers in ``report`` that JSON does not know (NaN, infinity) become null. The file appears complete or not at all.
+    Raises PersonaFormatError when a member is not what it should be, ConsentError for a real person.
+    """
+    require_invented(manifest)
+    _check_network(manifest, swap_onnx)
+    _check_contents(preview, decoder)
+    text = json.dumps(_finite(report), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
+    members = {"swap.onnx": swap_onnx, "report.json": text.encode()}
+    if decoder is not None:
+        members["decoder.safetensors"] = decoder
+    if preview is not None:
+        members["preview.webp"] = preview
+    hashes = {name: hashlib.sha256(members[name]).hexdigest() for name in MEMBER_LIMITS if name in members}
+    final = manifest.model_copy(update={"members": hashes})
+    head = final.model_dump_json(indent=1).encode()
+    members["manifest.json"] = head
+    if key is not None:
+        members["signature"] = sign(head, key)
+    _write_atomically(path, pack(members))
+    return final
+
+
+def _read_bytes(path: Path) -> bytes:
+    """The whole file at once: what is verified is what is used, even if the file changes meanwhile."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise PersonaNotFoundError(f"there is no file {path}", hint=_LIST) from None
+    except OSError as error:
+        reason = f"{path} cannot be read: {error.strerror}"
+        raise PersonaFormatError(reason, hint="check the path and its rights") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise PersonaFormatError(f"{path.name} is larger than {MAX_FILE_BYTES >> 20} MiB", hint=_NOT_OURS)
+    return data
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)  # mkstemp's files are private
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _manifest(members: Mapping[str, bytes]) -> Manifest:
+    for name in ("manifest.json", "swap.onnx", "report.json"):
+        if name not in members:
+            raise PersonaFormatError(f"the persona has no {name}", hint=_NOT_OURS)
+    raw = _json_object(members["manifest.json"], "manifest.json")  # depth and duplicate keys are checked there
+    version = raw.get("schema_version")
+    if isinstance(version, int) and version > 1:
+        raise PersonaFormatError(f"the persona has format {version}, this version reads 1", hint="update personacam")
+    try:
+        return Manifest.model_validate_json(members["manifest.json"])
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "manifest"
+        raise PersonaFormatError(f"the manifest is wrong at {where[:80]!r}: {first['msg']}", hint=_NOT_OURS) from error
+
+
+def _check_hashes(manifest: Manifest, members: Mapping[str, bytes]) -> None:
+    present = members.keys() - {"manifest.json", "signature"}
+    if manifest.members.keys() != present:
+        odd = sorted(manifest.members.keys() ^ present)
+        raise PersonaFormatError(f"manifest and members disagree about {', '.join(odd)[:80]!r}", hint=_NOT_OURS)
+    for name, expected in manifest.members.items():
+        if hashlib.sha256(members[name]).hexdigest() != expected:
+            raise PersonaFormatError(f"{name} was changed after the persona was made", hint=_NOT_OURS)
+
+
+def _check_network(manifest: Manifest, swap_onnx: bytes) -> None:
+    s, t, c = manifest.crop_size, manifest.output_size, manifest.code_size
+    interface = check_onnx(swap_onnx)
+    wanted_inputs = {"face": (1, 3, s, s)}
+    wanted_outputs = {"swap": (1, 3, t, t), "mask": (1, 1, t, t), "code": (1, c)}
+    if dict(interface.inputs) != wanted_inputs or dict(interface.outputs) != wanted_outputs:
+        raise PersonaFormatError(
+            f"the network maps {dict(interface.inputs)} to {dict(interface.outputs)}, "
+            f"but the manifest says {wanted_inputs} to {wanted_outputs}",
+            hint=_NOT_OURS,
+        )
+
+
+def _check_contents(preview: bytes | None, decoder: bytes | None) -> None:
+    """A first look at what other programs will open."""
+    if preview is not None and not (preview[:4] == b"RIFF" and preview[8:12] == b"WEBP"):
+        raise PersonaFormatError("preview.webp is no WebP picture", hint=_NOT_OURS)
+    if decoder is not None:
+        # safetensors: eight bytes of length, then that much JSON. A pickle cannot look like this.
+        length = int.from_bytes(decoder[:8], "little")
+        if len(decoder) < 10 or length > len(decoder) - 8 or decoder[8:9] != b"{":
+            raise PersonaFormatError("decoder.safetensors holds no safetensors", hint=_NOT_OURS)
+
+
+def _json_object(data: bytes, name: str) -> dict[str, Any]:
+    """Strict JSON: UTF-8, an object, no key twice, no NaN, no nesting that exhausts the stack."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) != len(pairs):
+            raise ValueError("a key stands twice")
+        return value
+
+    def no_constant(text: str) -> NoReturn:
+        raise ValueError(f"{text} is no JSON")
+
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=no_constant)
+    except (ValueError, RecursionError) as error:
+        raise PersonaFormatError(f"{name} is damaged: {error}", hint=_NOT_OURS) from error
+    if not isinstance(value, dict):
+        raise PersonaFormatError(f"{name} holds no object", hint=_NOT_OURS)
+    return value
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if value - value == 0.0 else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
+        return [_finite(item) for item in value]
+    return value
+
+
+class PersonaStore:
+    """Folders with .persona files; of two with the same name the one in the earlier folder counts."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._folders = tuple(paths)
+
+    def list(self) -> list[Path]:
+        """All files, by name. Folders that do not exist hold none."""
+        found: dict[str, Path] = {}
+        for folder in self._folders:
+            for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else ():
+                found.setdefault(path.stem, path)
+        return [found[name] for name in sorted(found)]
+
+    def find(self, name_or_path: str | Path) -> Path:
+        """The file of a persona by name, or a path to one. Raises PersonaNotFoundError with the nearest name."""
+        given = Path(name_or_path)
+        if given.suffix == SUFFIX or len(given.parts) > 1:
+            if given.is_file():
+                return given
+            raise PersonaNotFoundError(f"there is no file {given}", hint=_LIST)
+        names = {path.stem: path for path in self.list()}
+        if str(name_or_path) in names:
+            return names[str(name_or_path)]
+        near = difflib.get_close_matches(str(name_or_path), names, n=1, cutoff=0.5)
+        known = f"there are: {', '.join(names)}" if names else "there are none; reinstall personacam, two come with it"
+        raise PersonaNotFoundError(
+            f"there is no persona {str(name_or_path)!r}", hint=f"did you mean {near[0]!r}?" if near else known
+        )
+
+
+__all__ = [
+    "MAX_FILE_BYTES",
+    "MEMBER_LIMITS",
+    "Crop",
+    "Manifest",
+    "Persona",
+    "PersonaStore",
+    "read_persona",
+    "require_invented",
+    "write_persona",
+]

@@ -1,0 +1,117 @@
+"""One face over time: when to search, when to follow, and an alignment that does not tremble."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from engines.errors import DetectorError
+from engines.geometry import frame_to_crop, invert
+from engines.smoothing import OneEuro
+from engines.types import F64, Detection, Frame
+from realtime.detect import Detector
+
+
+@dataclass(frozen=True)
+class TrackerConfig:
+    """How a face is followed."""
+
+    smooth: bool = True
+    """One-euro smoothing of the alignment."""
+    search_every: int = 1
+    """Without a face, search in every n-th frame."""
+    min_cutoff_hz: float = 0.6
+    """Low-pass of a face that holds still. At 30 frames a second its trembling is a quarter of the landmarks'."""
+    beta: float = 17.0
+    """Hz of cutoff per crop side a second: a head that crosses its own crop in a second is followed at 18 Hz."""
+    d_cutoff_hz: float = 6.0
+    """Low-pass of the speed: high, so that a head that starts to move is followed within two frames."""
+
+
+@dataclass
+class TrackCounts:
+    """What the tracker did so far, in frames."""
+
+    searched: int = 0
+    followed: int = 0
+    """Followed with success."""
+    lost: int = 0
+    """Tracks that ended, found again in the same frame or not."""
+
+
+class Tracker:
+    """Keeps one track. Frames come in order; one thread at a time."""
+
+    def __init__(self, detector: Detector, config: TrackerConfig = TrackerConfig()) -> None:
+        if config.search_every < 1:
+            raise DetectorError("search_every is below 1", hint="use 1 to search in every frame without a face")
+        self._detector, self._config = detector, config
+        self._filter = OneEuro(config.min_cutoff_hz, config.beta, config.d_cutoff_hz)
+        self.counts = TrackCounts()
+        self._last: Detection | None = None
+        self._angle = 0.0
+        self._until_search = 0
+
+    def update(self, frame: Frame) -> Detection | None:
+        """The face in ``frame``: followed from the last frame, else searched for in this one. None: there is none.
+
+        Raises DetectorError and RuntimeFailure from the detector; the track has ended then.
+        """
+        last, self._last = self._last, None
+        if last is not None:
+            found = self._detector.follow(frame, last)
+            if found is not None:
+                self.counts.followed += 1
+                self._last = found
+                return found
+            self.counts.lost += 1
+            self.reset()
+        if self._until_search > 0:
+            self._until_search -= 1
+            return None
+        self.counts.searched += 1
+        self._filter.reset()
+        self._last = self._detector.search(frame)
+        if self._last is None:
+            self._until_search = self._config.search_every - 1
+        return self._last
+
+    def align(self, detection: Detection, size: int, t_s: float) -> F64:
+        """(2, 3) affine from pixels of a ``size`` x ``size`` crop to frame pixels, smoothed over the track.
+
+        ``t_s`` is the frame's own time in seconds. Raises DetectorError when the landmarks span no face.
+        """
+        to_frame = invert(frame_to_crop(detection.landmarks, detection.layout, size))
+        if not self._config.smooth:
+            return to_frame
+        return self._smoothed(to_frame, size, t_s)
+
+    def _smoothed(self, to_frame: F64, size: int, t_s: float) -> F64:
+        """Filter the square as centre, logarithm of its size, and angle; one unit of each is about one crop side.
+
+        Filtering the affine's six numbers instead would shear the square during fast turns.
+        """
+        middle = (size - 1) / 2
+        centre = to_frame[:, :2] @ np.array([middle, middle]) + to_frame[:, 2]
+        step = math.hypot(to_frame[0, 0], to_frame[1, 0])
+        side = step * size
+        angle = math.atan2(to_frame[1, 0], to_frame[0, 0])
+        # The filter must not see the jump from +pi to -pi.
+        self._angle += math.remainder(angle - self._angle, 2 * math.pi)
+        raw = np.array([centre[0], centre[1], math.log(step), self._angle])
+        x, y, log_step, turn = self._filter(raw, t_s, unit=np.array([side, side, 1.0, 1.0]))
+        return _square(x, y, math.exp(log_step), turn, middle)
+
+    def reset(self) -> None:
+        """Forget the face: the next frame is searched, and its alignment passes unsmoothed."""
+        self._last = None
+        self._until_search = 0
+        self._filter.reset()
+
+
+def _square(x: float, y: float, step: float, angle: float, middle: float) -> F64:
+    """The affine whose pixel (``middle``, ``middle``) falls on (x, y)."""
+    cos, sin = math.cos(angle) * step, math.sin(angle) * step
+    return np.array([[cos, -sin, x - (cos - sin) * middle], [sin, cos, y - (sin + cos) * middle]])
