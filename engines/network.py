@@ -181,7 +181,8 @@ class PersonaDecoder(nn.Module):
 
         The face is nominally 0..1, not clamped: a clamp has no gradient outside. The logits' sigmoid is the mask.
         """
-        grid = self.act(self.to_grid(code)).unflatten(1, (self.sizes.grid_width, self.sizes.grid, self.sizes.grid))
+        side = self.sizes.grid
+        grid = self.act(self.to_grid(code)).reshape(-1, self.sizes.grid_width, side, side)
         planes: Tensor = self.shuffle(self.head(self.body(grid)))
         # On the way back a split is one concatenation; two slices would be two fills and a sum.
         face, mask = torch.split(planes, [3, 1], dim=1)

@@ -35,7 +35,7 @@ def infer_folded(model: ModelProto) -> dict[str, tuple[int, ...]]:
         shapes = {}
         for value in (*inferred.input, *inferred.value_info, *inferred.output):
             kind = value.type.tensor_type
-            if kind.HasField("shape") and all(d.HasField("dim_value") and d.dim_value > 0 for d in kind.shape.dim):
+            if kind.HasField("shape") and all(d.HasField("dim_value") and d.dim_value >= 0 for d in kind.shape.dim):
                 shapes[value.name] = tuple(int(d.dim_value) for d in kind.shape.dim)
         if not _fold(model, shapes):
             break

@@ -7,18 +7,16 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from engines.errors import PersonacamError, SettingsError
 from realtime import cli_train
 from realtime.config import Settings, resolve
+from realtime.console import console, errors_explained, print_json, say
 from realtime.policy import FailurePolicy
 
 app = typer.Typer(
@@ -36,32 +34,10 @@ app.add_typer(models_app, name="models")
 app.command("train")(cli_train.train)
 app.command("export")(cli_train.export)
 
-_err = Console(stderr=True)
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 PersonaOption = Annotated[
     str | None, typer.Option("--persona", "-p", help="A persona's name or a .persona file.", show_default="vera")
 ]
-
-
-def say(text: str) -> None:
-    """A line for people, on standard error, so that --json stays alone on standard output."""
-    _err.print(escape(text), highlight=False)
-
-
-def print_json(value: Any) -> None:
-    """The last line for programs."""
-    sys.stdout.write(json.dumps(value, default=str) + "\n")
-    sys.stdout.flush()
-
-
-@contextmanager
-def errors_explained() -> Iterator[None]:
-    """Turn an error of the tree into two lines and exit status 1; everything else is a bug and keeps its traceback."""
-    try:
-        yield
-    except PersonacamError as error:
-        _err.print(f"[red]{escape(error.message)}[/red]\n  [bold]->[/bold] {escape(error.hint)}", highlight=False)
-        raise typer.Exit(1) from error
 
 
 @app.callback()
@@ -88,7 +64,7 @@ def _show(report: dict[str, Any], table: Table, *, as_json: bool) -> None:
         f"{frames['sent']} frames sent: {frames['swapped']} swapped, {frames['policy']} covered by the policy"
         f" {report['policy_reasons'] or ''}, {frames['dropped']} dropped; {report['fps']:.1f} frames a second"
     )
-    _err.print(table)
+    console.print(table)
     if as_json:
         print_json(report)
 
@@ -195,7 +171,7 @@ def personas_list(as_json: JsonFlag = False) -> None:
     table = Table("name", "kind", "tier", "what it is", "sha256")
     for row in rows:
         table.add_row(row["name"], row["kind"], row["tier"], row["title"], row["sha256"][:12])
-    _err.print(table)
+    console.print(table)
     if as_json:
         print_json({"personas": rows})
 
@@ -233,7 +209,7 @@ def personas_show(
     with errors_explained():
         persona = read_persona(persona_store().find(name))
     value = persona.manifest.model_dump(mode="json") | {"sha256": persona.sha256, "report": persona.report}
-    _err.print_json(data=value)
+    console.print_json(data=value)
     if as_json:
         print_json(value)
 
@@ -273,13 +249,11 @@ def doctor(as_json: JsonFlag = False) -> None:
                 yield path.stem, False, error.message
 
     findings = checks.diagnose(lambda: list(personas()), default_insightface_folder())
-    colours = {"ok": "green", "warn": "yellow", "fail": "red"}
+    colours = {"ok": "", "warn": "yellow", "fail": "red"}
     for finding in findings:
-        _err.print(
-            f"[{colours[finding.state]}]{finding.state:4}[/] {finding.topic}: {escape(finding.text)}", highlight=False
-        )
+        say(f"{finding.state:4} {finding.topic}: {finding.text}", colours[finding.state])
         if finding.repair:
-            _err.print(f"       -> {escape(finding.repair)}", highlight=False)
+            say(f"       -> {finding.repair}")
     if as_json:
         print_json(json.loads(checks.to_json(findings)))
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from engines.errors import MissingDependencyError, PersonacamError
+from engines.errors import MissingDependencyError
+from realtime.console import console, errors_explained, print_json, say
 
 if TYPE_CHECKING:
-    from engines.train import Progress
-
-_err = Console(stderr=True)
+    from calibration.plan import Plan
+    from engines.train import Progress, TrainConfig
 
 
 def _need_training_extra() -> None:
@@ -48,11 +45,6 @@ class _Board:
             self._bars.console.print(f"checkpoint: {note}", highlight=False)
 
 
-def _explain(error: PersonacamError) -> typer.Exit:
-    _err.print(f"[red]{escape(error.message)}[/red]\n  [bold]->[/bold] {escape(error.hint)}", highlight=False)
-    return typer.Exit(1)
-
-
 def train(
     out: Annotated[Path, typer.Option(help="Folder of the run; the same folder continues.")] = Path("runs/first"),
     seed: Annotated[int, typer.Option(help="Of people, states and weights.")] = 0,
@@ -78,12 +70,9 @@ def train(
         personacam train --out runs/try --wearers 4 --states 60 --steps 40
 
     """
-    from dataclasses import asdict
-
-    try:
+    with errors_explained():
         _need_training_extra()
         from calibration.plan import Plan
-        from calibration.training import Hooks, run_training
         from engines.train import TrainConfig
 
         plan = Plan(
@@ -92,25 +81,32 @@ def train(
             wearers=wearers,
             states=states,
             states_per_wearer=min(75, states),
+            # The same shares as the defaults', so that a small trial is small.
+            validation_wearers=max(1, round(wearers * 6 / 40)),
+            validation_states=max(4, round(states * 90 / 2400)),
         )
         config = TrainConfig(seed=seed, steps=steps, max_minutes=max_minutes)
         if dry_run:
-            sys.stdout.write(json.dumps({"out": str(out), "plan": asdict(plan), "training": asdict(config)}) + "\n")
+            print_json({"out": str(out), "plan": asdict(plan), "training": asdict(config)})
             return
-        columns = (
-            TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )  # fmt: skip
-        with Bars(*columns, console=_err) as bars:
+        _report(_train(plan, config, out, jobs), as_json=as_json)
+
+
+def _train(plan: Plan, config: TrainConfig, out: Path, jobs: int) -> dict[str, Any]:
+    """Run with two progress bars; Ctrl-C leaves with status 130 and everything kept."""
+    from calibration.training import Hooks, run_training
+
+    columns = (
+        TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    try:
+        with Bars(*columns, console=console) as bars:
             board = _Board(bars)
-            hooks = Hooks(board.rendering, board.training, lambda text: bars.console.print(text, highlight=False))
-            report = run_training(plan, config, out, jobs=jobs, hooks=hooks)
-    except PersonacamError as error:
-        raise _explain(error) from error
+            return run_training(plan, config, out, jobs=jobs, hooks=Hooks(board.rendering, board.training, say))
     except KeyboardInterrupt:
-        _err.print("stopped; everything finished so far is kept, the same command continues")
+        say("stopped; everything finished so far is kept, the same command continues")
         raise typer.Exit(130) from None
-    _report(report, as_json=as_json)
 
 
 def export(
@@ -123,22 +119,18 @@ def export(
         personacam export --run runs/first
 
     """
-    try:
+    with errors_explained():
         _need_training_extra()
         from calibration.training import export_run
 
-        report = {"personas": export_run(run)}
-    except PersonacamError as error:
-        raise _explain(error) from error
-    _report(report, as_json=as_json)
+        _report({"personas": export_run(run)}, as_json=as_json)
 
 
 def _report(report: dict[str, Any], *, as_json: bool) -> None:
     for row in report.get("personas", []):
-        _err.print(
+        say(
             f"{row['path']}: {row['bytes'] / 1e6:.2f} MB, {row['psnr_masked_db']:.2f} dB in the mask,"
-            f" mask IoU {row['mask_iou']:.3f}",
-            highlight=False,
+            f" mask IoU {row['mask_iou']:.3f}"
         )
     if as_json:
-        sys.stdout.write(json.dumps(report, default=str) + "\n")
+        print_json(report)

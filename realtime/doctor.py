@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes.util
 import importlib
 import importlib.metadata
@@ -13,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from engines.errors import MissingDependencyError
+from engines.runtimes.openvino import import_openvino
 from realtime import v4l2
 from realtime.camera import camera_list_note, list_cameras
 from realtime.sink import display_problem
@@ -187,15 +190,12 @@ def _windows_cameras() -> list[str]:
 def check_runtimes() -> list[Finding]:
     """What can execute the networks, fastest first."""
     found = []
-    tensorrt = _import("tensorrt") or _import("tensorrt_rtx")
-    if tensorrt is not None:
-        found.append(Finding("runtime", "ok", f"{tensorrt.__name__} {tensorrt.__version__}"))
-    elif ctypes.util.find_library("cuda") is not None:
-        text = "an NVIDIA driver is here, but no TensorRT"
-        found.append(Finding("runtime", "warn", text, "pip install tensorrt-rtx (GeForce and RTX cards)"))
-    openvino = _import("openvino")
-    if openvino is not None:
+    if ctypes.util.find_library("cuda") is not None:
+        text = "an NVIDIA driver is here; this version runs on the CPU all the same"
+        found.append(Finding("runtime", "warn", text, "nothing to do: TensorRT engines come with a later version"))
+    with contextlib.suppress(MissingDependencyError):
         try:
+            openvino = import_openvino()
             devices = ", ".join(openvino.Core().available_devices)
             found.append(Finding("runtime", "ok", f"openvino {openvino.__version__.split('-')[0]}: {devices}"))
         except RuntimeError as error:

@@ -14,7 +14,7 @@ from typing import Any
 
 import platformdirs
 
-from engines.errors import PersonacamError, RuntimeFailure
+from engines.errors import PersonacamError
 from engines.persona import Persona, PersonaStore, read_persona
 from engines.runtimes import open_runtime
 from engines.runtimes.base import Runtime, RuntimeName
@@ -214,9 +214,3 @@ def _report(
         "policy_reasons": counts.reasons,
         "errors": counts.first_errors,
     }
-
-
-def explain(error: PersonacamError) -> str:
-    """Two lines for people: what happened, and the repair."""
-    kind = "runtime" if isinstance(error, RuntimeFailure) else "error"
-    return f"{kind}: {error.message}\n  -> {error.hint}"

@@ -215,7 +215,7 @@ BAD = [
     (dynamic_input, "not fixed"),
     (no_shape, "no shape"),
     (data_dependent, "not fixed"),
-    (data_dependent_output, "shape"),
+    (data_dependent_output, "has None"),
     (nodes_out_of_order, "not consistent"),
     (missing_value, "not consistent"),
     (inflating, "needs 1073741824"),

@@ -68,8 +68,9 @@ def patched(data: bytes, name: bytes, offset: int, form: str, value: int) -> byt
 @pytest.mark.parametrize(
     ("offset", "form", "value"),
     [
-        (8, "<H", 0x1), (8, "<H", 0x41), (10, "<H", 8), (10, "<H", 99), (16, "<I", 7), (20, "<I", 10), (24, "<I", 10**9),
-        (24, "<I", 0xFFFFFFFF), (42, "<I", 5), (42, "<I", 0x7FFFFFFF), (28, "<H", 3), (30, "<H", 500),
+        (8, "<H", 0x1), (8, "<H", 0x41), (10, "<H", 8), (10, "<H", 99), (16, "<I", 7), (20, "<I", 10),
+        (24, "<I", 10**9), (24, "<I", 0xFFFFFFFF), (42, "<I", 5), (42, "<I", 0x7FFFFFFF), (28, "<H", 3),
+        (30, "<H", 500),
     ],
     ids=[
         "encrypted", "strongly encrypted", "deflated", "unknown method", "checksum", "stored size", "bomb", "zip64",

@@ -105,7 +105,7 @@ def test_the_next_runtime_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert open_runtime(affine()).name == "onnxruntime"
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(RuntimeFailure, match="OpenVINO cannot be imported.*ONNX Runtime cannot be imported"):
+    with pytest.raises(RuntimeFailure, match=r"OpenVINO cannot be imported.*ONNX Runtime cannot be imported"):
         open_runtime(affine())
 
 

@@ -1,0 +1,103 @@
+"""Every command in the README does what it says, or fails here the way it says it would."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BIN = Path(sys.executable).parent
+
+INSTALLS = {"pip install .", "pip install '.[train]'"}
+"""Done by whoever made this environment: make demo and make test."""
+PRINTED_ONLY = {"make demo", "make test"}
+"""They run this test: their recipes are only printed here."""
+NEEDS_CAMERA = {"personacam run", "personacam run --source /dev/video2 --persona kofi --sink preview"}
+LONG = {
+    "personacam train --out runs/first": ["--dry-run"],
+    "personacam export --run runs/first": ["--help"],
+    "python -m calibration.demo_footage --out realtime/demo": ["--help"],
+    "python benchmarks/score_demo.py": ["--help"],
+    "python benchmarks/bench_pipeline.py --json": ["--seconds", "2"],
+}
+"""What is added so that a test can run it. The long form has its own test, or committed results."""
+
+
+def commands() -> list[str]:
+    """Lines of the indented blocks and the code spans that begin with a program of ours."""
+    blocks = re.findall(r"^ {4}((?:personacam|python|make|pip) .*)$", README, re.MULTILINE)
+    spans = re.findall(r"`((?:personacam|python|make) [^`]+)`", README)
+    found = [re.sub(r"\s+#.*$", "", line).strip() for line in blocks + spans]
+    return sorted({c for c in found if not c.startswith("make ") or c in PRINTED_ONLY})
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=240, cwd=folder, env=environment, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A copy of the few files that README commands name, so that nothing is written into the checkout."""
+    path = tmp_path_factory.mktemp("readme")
+    shutil.copytree(ROOT / "benchmarks", path / "benchmarks")
+    return path
+
+
+def test_the_readme_names_commands():
+    found = commands()
+    assert len(found) > 12
+    assert {"make demo", "make test", "personacam run", "personacam doctor"} <= set(found)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_of_the_readme(command, folder):
+    if command in INSTALLS:
+        pytest.skip("the environment of this test is what it makes")
+    if command in PRINTED_ONLY:
+        done = run(["make", "-n", *shlex.split(command)[1:]], ROOT)
+        assert done.returncode == 0, done.stderr
+        return
+    words = shlex.split(command)
+    for prefix, extra in LONG.items():
+        if command.startswith(prefix):
+            words += extra
+    done = run(words, folder)
+    if command in NEEDS_CAMERA and done.returncode:
+        assert "->" in done.stderr  # no camera or no virtual camera here: the repair is named
+        assert "Traceback" not in done.stderr
+        return
+    if command.startswith("personacam doctor"):
+        assert "Traceback" not in done.stderr
+        return
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_tree_is_true():
+    """Every file that the README's tree names exists, and every module is named."""
+    tree = README.split("## The tree", 1)[1].split("## ", 1)[0]
+    named = set(re.findall(r"^ {4,}([\w/]+\.py)\b", tree, re.MULTILINE))
+    package, files = "", set()
+    for line in tree.splitlines():
+        if match := re.match(r"^ {4}([\w/]+)/$|^ {4}([\w/]+)/ ", line):
+            package = (match[1] or match[2]) + "/"
+        elif match := re.match(r"^ {6}([\w/]+\.py)\b", line):
+            files.add(package + match[1])
+    assert named
+    modules = {
+        str(path.relative_to(ROOT))
+        for top in ("engines", "calibration", "realtime")
+        for path in (ROOT / top).rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert files == modules
