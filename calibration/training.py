@@ -90,6 +90,7 @@ def package(plan: Plan, faceset: FaceSet, out: Path) -> list[dict[str, Any]]:
                 path,
                 _manifest(name, encoder.sizes, encoder_sha256),
                 swap_onnx=exported.onnx_f16,
+                decoder=half_precision(stem),
                 preview=_webp(portrait(renderer, cast()[name])),
                 report=facts,
             )
@@ -143,6 +144,15 @@ def training_facts(plan: Plan, faceset: FaceSet, run: Path, exported: ExportedSw
         "export": {"opset": exported.opset, "float32": asdict(exported.f32), "float16_weights": asdict(exported.f16)},
         "machine": {"python": platform.python_version(), "processor": platform.machine()},
     }
+
+
+def half_precision(stem: Path) -> bytes:
+    """A decoder's weights as float16 safetensors, the start of further training."""
+    from safetensors.torch import save
+
+    return bytes(
+        save({name: tensor.half().contiguous() for name, tensor in checkpoint.load(stem, "decoder").tensors.items()})
+    )
 
 
 def _webp(pixels: NDArray[np.uint8]) -> bytes:

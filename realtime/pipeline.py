@@ -103,6 +103,7 @@ class Pipeline:
     """Runs until the input ends, ``stop`` is set, a limit is reached or a sink fails.
 
     ``watch`` is called after each swap with the frame and its raw swap, before blending; it is for measuring only.
+    ``sent`` is called after each frame that went out.
     """
 
     def __init__(
@@ -117,9 +118,11 @@ class Pipeline:
         trace: Trace,
         clock: Clock = now_ns,
         watch: Callable[[Frame, Swap], None] | None = None,
+        sent: Callable[[Frame], None] | None = None,
     ) -> None:
         self._frames, self._stages, self._gate, self._sinks = frames, stages, gate, sinks
         self._size, self._limits, self.trace, self._clock, self._watch = size, limits, trace, clock, watch
+        self._after = sent
         self.counts = Counts()
         width, height = size
         self._out: U8 = np.zeros((height, width, 3), np.uint8)
@@ -244,6 +247,8 @@ class Pipeline:
                 sink.send(self._out, frame)
         self.counts.sent += 1
         self.trace.add("total", self._clock() - frame.captured_ns)
+        if self._after is not None:
+            self._after(frame)
 
     def _fitted(self, frame: Frame) -> Frame:
         """Sinks were opened with one size: a source that changes its own is scaled to it."""

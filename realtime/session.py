@@ -128,8 +128,8 @@ def run_session(
         if compiled > 1:
             say(f"kernels compiled in {compiled:.1f} s; the next start is quicker")
         config = SourceConfig((settings.width, settings.height), settings.fps, loop=settings.loop)
-        source = open_source(settings.source, config, {"demo": demo_clip()})
         sinks = [open_sink(spec) for spec in settings.sink]
+        source = open_source(settings.source, config, {"demo": demo_clip()})
         offline = _is_offline(source, sinks)
         paced = settings.pace == "on" or (settings.pace == "auto" and not offline)
         capture = CaptureThread(source, "newest" if paced or source.live else "lossless", pace=paced)
@@ -152,6 +152,7 @@ def run_session(
             limits=Limits(settings.frames, settings.seconds, settings.deadline_ms if paced or source.live else None),
             trace=trace,
             watch=watch,
+            sent=_Negotiation(source, say).look,
         )
         capture.start()
         error = _run(pipeline, stop)
@@ -159,6 +160,21 @@ def run_session(
         error = _finish(sinks, say) or error
         report = _report(settings, persona, runtime, source, capture, pipeline)
     return Result(report, trace, error)
+
+
+class _Negotiation:
+    """Prints a camera's report again when its rate was measured: asked for 30 frames a second, got 9.8."""
+
+    _FRAMES = 90
+
+    def __init__(self, source: Source, say: Say) -> None:
+        self._source, self._say, self._said = source, say, source.report
+
+    def look(self, frame: Frame) -> None:
+        """After each frame that was sent."""
+        if self._source.live and frame.index < self._FRAMES and self._source.report != self._said:
+            self._said = self._source.report
+            self._say(self._said)
 
 
 def _run(pipeline: Pipeline, stop: threading.Event) -> PersonacamError | None:
