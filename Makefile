@@ -5,6 +5,13 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
+# OpenCV's wheel needs two libraries of the system; a container run as root can get them by itself.
+define SYSTEM_LIBRARIES
+{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq \
+    && apt-get install -y -qq --no-install-recommends libgl1 libglib2.0-0 >/dev/null && $(BIN)/python -c 'import cv2'; } \
+  || { echo 'OpenCV needs two system libraries: sudo apt-get install libgl1 libglib2.0-0'; exit 1; }
+endef
+
 .PHONY: demo test lint clean
 
 $(BIN)/python:
@@ -12,11 +19,12 @@ $(BIN)/python:
 
 $(VENV)/base.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@$(BIN)/python -c 'import cv2' 2>/dev/null || $(SYSTEM_LIBRARIES)
 	touch $@
 
-$(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/dev.stamp: $(VENV)/base.stamp
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@ $(VENV)/base.stamp
+	touch $@
 
 demo: $(VENV)/base.stamp
 	$(BIN)/personacam demo --out demo.mp4 --score --json

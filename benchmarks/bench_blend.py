@@ -257,7 +257,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     # Full strength and no smoothing in time: the same frame gives the same picture in each round.
     blender = Blender(BlendConfig(colour_strength=1.0, colour_time_constant_s=0.0), options.swap)
-    compiled_s = blender.warm_up()
+    compiled_s = kernels.warm_up()
     scene = make_scene(width, height, options.face, options.swap, blender)
     rounds, rows = measure(scene, make_methods(scene, blender), options.seconds)
     title = f"{width} x {height}, face {options.face}, swap {options.swap}, one core, {rounds} rounds"

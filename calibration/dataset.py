@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -57,6 +58,7 @@ _studio: list[Renderer] = []
 def _open_studio() -> None:
     # One thread a process: Mesa's and BLAS's own threads would fight over the cores.
     os.environ["LP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     _studio.append(Renderer())
 
 
@@ -138,7 +140,8 @@ def build_dataset(plan: Plan, folder: Path, *, jobs: int = 2, progress: Progress
                         progress(done, total)
         except BrokenProcessPool as error:
             raise RenderError(
-                f"a rendering process died: {error}", hint="use fewer --jobs, and check Mesa's EGL is installed"
+                f"a rendering process died: {error}",
+                hint="use fewer processes, and check that Mesa's EGL is installed",
             ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

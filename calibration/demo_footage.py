@@ -2,9 +2,9 @@
 
     python -m calibration.demo_footage --out realtime/demo
 
-writes ``wearer.mp4`` (10 s, 720p, H.264) and ``wearer.npz``, its truth: per frame pose, 68 landmarks and the shown
-states' seed; for every fifth frame and each persona the true render in the wearer's state, as an aligned crop with its
-mask, which is what ``personacam demo --score`` compares with. The wearer and the motion are in no training set.
+writes ``wearer.mp4`` (10 s, 720p, H.264) and ``wearer.npz``, its truth: per frame pose and 68 landmarks; for every
+fifth frame and each persona the true render in the wearer's state, as an aligned crop with its mask, which is what
+``personacam demo --score`` compares with. The wearer and the motion are in no training set.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from calibration.people.identity import cast
 from calibration.people.picture import Sensor
 from calibration.people.render import Renderer
 from calibration.people.state import State, motion
+from calibration.plan import WEARER
 
-WEARER = "tomo"
 MOTION_SEED = 4242
 FRAMES, FPS = 300, 30
 TRUTH_EVERY = 5
+_BT601 = 6
+"""SMPTE 170M in the tables of ISO/IEC 23091-2."""
 CAMERA = Camera(position=(0.0, 7.15, 15.0), focal_px=3000.0)
 
 
@@ -39,6 +41,9 @@ def shoot_wearer(renderer: Renderer, states: list[State], out: Path, crf: int = 
         stream = container.add_stream("libx264", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
         stream.options = {"crf": str(crf), "preset": "slow"}
+        # PyAV converts BGR by BT.601 unless told; said in the stream, every player undoes just that.
+        context = stream.codec_context
+        context.color_primaries, context.color_trc, context.colorspace = _BT601, _BT601, _BT601
         for state in track(states, "wearer"):
             shot = renderer.shoot(actor, state, CAMERA, supersample=1.5, sensor=Sensor(noise=0.006))
             landmarks.append(shot.landmarks)
@@ -71,12 +76,15 @@ def main() -> None:
     parser.add_argument("--personas", nargs="*", default=["vera", "kofi"])
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
+    clip, truth = arguments.out / "wearer.mp4", arguments.out / "wearer.npz"
     states = motion(MOTION_SEED, FRAMES, FPS)
     with Renderer() as renderer:
-        arrays: dict[str, NDArray[np.generic]] = dict(shoot_wearer(renderer, states, arguments.out / "wearer.mp4"))
+        part = clip.with_name("wearer.part.mp4")
+        arrays: dict[str, NDArray[np.generic]] = dict(shoot_wearer(renderer, states, part))
         for persona in arguments.personas:
             arrays |= shoot_truth(renderer, states, persona)
-    np.savez(arguments.out / "wearer.npz", **arrays, motion_seed=np.array(MOTION_SEED))  # type: ignore[arg-type]
+    np.savez(truth, **arrays, motion_seed=np.array(MOTION_SEED))  # type: ignore[arg-type]
+    part.replace(clip)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.people.identity import Identity, cast, random_identity
+from engines.errors import SettingsError
 
 Role = Literal["wearer", "persona"]
 Split = Literal["train", "val"]
+WEARER = "tomo"
+"""The demo's wearer: in no data set, so that the demo shows somebody whom training never saw."""
 _VALIDATION = 1 << 20
 """Offset of validation seeds, so that no training seed ever meets one."""
 
@@ -47,6 +50,10 @@ class Plan:
         train = base + np.arange(self.states)
         held_out = _VALIDATION + base + np.arange(self.validation_states)
         people = cast()
+        unknown = [name for name in self.personas if name not in people or name == WEARER]
+        if unknown:
+            names = ", ".join(sorted(people.keys() - {WEARER}))
+            raise SettingsError(f"there is no persona {unknown[0]!r} to train", hint=f"choose among: {names}")
         all_states = np.concatenate([train, held_out])
         out = [Part(name, "persona", "train", people[name], all_states) for name in self.personas]
         for split, count, states, each, offset in (

@@ -130,7 +130,10 @@ def held_out_crops(faceset: FaceSet, personas: Sequence[str], size: int) -> NDAr
 
 def training_facts(plan: Plan, faceset: FaceSet, run: Path, exported: ExportedSwap, name: str) -> dict[str, Any]:
     """The persona's report.json: how it came to be and how good it is, on wearers and states never trained."""
-    result = json.loads((run / "report.json").read_text())
+    try:
+        result = json.loads((run / "report.json").read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"the run {run} is not finished: {error}", hint="run personacam train to its end") from error
     return {
         "validation": result["scores"][name],
         "validation_note": "held-out wearers in held-out states, against the persona's true render, inside its mask",

@@ -32,6 +32,10 @@ TILE_STEP = 0.75
 
 OUTSET = 2.0
 """How much a picture is shrunk for faces that fill it."""
+_BROKEN = (
+    "the frame is treated as one without a face; if it repeats: pip install --force-reinstall openvino, "
+    "or --detector insightface"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,7 @@ class BlazeFace:
         scores = outputs[self._scores_name][0, :, 0]
         numbers = outputs[self._numbers_name][0]
         if not np.isfinite(scores).all() or not np.isfinite(numbers).all():
-            raise DetectorError("the face detector gave numbers that are not finite", hint="try --runtime onnxruntime")
+            raise DetectorError("the face detector gave numbers that are not finite", hint=_BROKEN)
         logit = math.log(threshold / (1.0 - threshold))
         scale = np.array([view_w / inner_w, view_h / inner_h], np.float32)
         # Network positions count from pixel edges, frame positions from pixel centres: half a pixel is taken off.

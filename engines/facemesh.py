@@ -31,6 +31,7 @@ MAX_CROP_SIDES = 4.0
 MIN_SIDE_PX = 12.0
 """A smaller region holds no face that could be followed."""
 _NO_FACE = "the frame is treated as one without a face"
+_BROKEN = f"{_NO_FACE}; if it repeats: pip install --force-reinstall openvino, or --detector insightface"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class FaceMesh:
         points = outputs[self._points_name].reshape(POINTS, 3)
         logit = float(outputs[self._score_name].reshape(()))
         if not np.isfinite(points).all() or not math.isfinite(logit):
-            raise DetectorError("the face mesh gave numbers that are not finite", hint="try --runtime onnxruntime")
+            raise DetectorError("the face mesh gave numbers that are not finite", hint=_BROKEN)
         if np.abs(points).max() > MAX_CROP_SIDES * SIDE:
             raise DetectorError("the face mesh lies far outside of its crop", hint=_NO_FACE)
         affine = roi.to_frame()

@@ -126,6 +126,15 @@ TEMPLATE_5 = (
 ) / CROP_SIDE_DM + 0.5
 """(5, 2): eye centres, nose tip, mouth corners, for detectors that give five points."""
 
+CORE = (
+    np.array([(-0.461, -0.204), (0.461, -0.204), (0.244, 0.537), (0.0, 0.656), (-0.244, 0.537)])
+    - np.array(CROP_CENTRE_DM)
+) / CROP_SIDE_DM + 0.5
+"""(5, 2) polygon as fractions of the crop's side: outer eye corners, mouth corners, lower lip of the average head. The
+wearer is recognised by what lies in it, so a swap has to cover it."""
+MOUTH_TOP = (0.31 - CROP_CENTRE_DM[1]) / CROP_SIDE_DM + 0.5
+"""Height in the crop, as a fraction of its side, below which CORE is the mouth: the base of the nose."""
+
 
 def fit_similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> F64:
     """Least-squares rotation, uniform scale and shift that take ``source`` (N, 2) to ``target`` (N, 2).

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from engines.errors import DetectorError, RuntimeFailure, SettingsError
-from engines.geometry import invert, rescale_crop, transform
+from engines.geometry import CORE, MOUTH_TOP, invert, rescale_crop, transform
 from engines.types import F64, U8, Swap
 from realtime import kernels
 
@@ -27,19 +27,24 @@ MIN_STATISTICS_PIXELS = 16
 """Fewer pixels inside the mask say nothing about colour: the last known match stays."""
 MIN_STD = 1.0
 """Levels. A flatter face has no contrast to match: its gain is 1."""
+MIN_CORE_SHARE = 0.5
+"""Share of the face's core (geometry.CORE), of its eyes and of its mouth, that the softened mask must cover. A turned head
+takes a part of it (0.57 of the mouth at the least in the demo); below this, the swap is no disguise."""
+COVERING_ALPHA = 127
+"""A pixel counts as covered above this: it shows more of the swap than of the wearer."""
 
 
 @dataclass(frozen=True)
 class BlendConfig:
     """How a swap is put into the picture. Lengths are pixels of the swap's own T x T grid."""
 
-    erode_px: int = 2
+    erode_px: int = 1
     """The mask is shrunk by this much, so that the seam lies on the face and not on the background."""
-    feather_px: int = 6
+    feather_px: int = 4
     """The mask then fades over this much to either side of its edge (two box blurs)."""
     colour: bool = True
     """Follow the wearer's colour at all."""
-    colour_strength: float = 0.4
+    colour_strength: float = 0.5
     """0 keeps the persona's colours, 1 matches mean and contrast of the wearer's face fully."""
     colour_time_constant_s: float = 0.5
     """Smoothing of the match in time; 0 takes every frame's own. Too small flickers, too large lags behind the lamp."""
@@ -53,7 +58,7 @@ class BlendConfig:
             )
         if not 0.0 <= self.colour_strength <= 1.0:
             raise SettingsError(
-                f"colour_strength {self.colour_strength} must lie in 0..1", hint="0.4 is a moderate match"
+                f"colour_strength {self.colour_strength} must lie in 0..1", hint="0.5 is a moderate match"
             )
         if not (math.isfinite(self.colour_time_constant_s) and self.colour_time_constant_s >= 0.0):
             raise SettingsError(
@@ -95,6 +100,7 @@ class Blender:
         erode = 2 * config.erode_px + 1
         self._erode_kernel: U8 = np.ones((erode, erode), np.uint8)
         end = float(swap_size)
+        self._core = _core_pixels(swap_size)
         self._outer_ring: F64 = np.array([[-1.0, -1.0], [end, -1.0], [end, end], [-1.0, end]])
         self._soft: U8 = np.zeros((swap_size, swap_size), np.uint8)
         self._wearer: U8 = np.zeros((swap_size, swap_size, 3), np.uint8)
@@ -109,10 +115,6 @@ class Blender:
         """Forget the colour match: the next swap is another face or another place."""
         self._gain, self._shift, self._pivot = np.ones(3), np.zeros(3), np.zeros(3)
         self._matched = False
-
-    def warm_up(self) -> float:
-        """Compile every kernel and touch every path once. Returns the seconds it took, for the start-up line."""
-        return kernels.warm_up()
 
     def soften(self, mask: U8) -> U8:
         """Erode and feather a (T, T) mask. The result belongs to the blender until the next call.
@@ -130,6 +132,14 @@ class Blender:
                 size = 2 * radius + 1
                 cv2.boxFilter(soft, -1, (size, size), dst=soft, borderType=cv2.BORDER_CONSTANT)
         return soft
+
+    def core_share(self, soft_mask: U8) -> float:
+        """Share 0..1 of the face's core that a contiguous (T, T) softened mask covers by more than half.
+
+        Of its eyes or of its mouth, whichever is covered less.
+        """
+        flat = soft_mask.reshape(-1)
+        return min(int(np.count_nonzero(flat[part] > COVERING_ALPHA)) / len(part) for part in self._core)
 
     def match_colour(self, swap: Swap, mask: U8, dt_s: float) -> tuple[F64, F64]:
         """Gain and offset, each (3,), for value * gain + offset on the swap.
@@ -166,13 +176,18 @@ class Blender:
         """Blend ``swap`` into ``out`` (H, W, 3), a copy of the frame, in place; only the face's square is touched.
 
         ``dt_s`` is the time since the last paste. Returns how many pixels took any of the swap; 0 means that the wearer
-        is fully visible, and a caller that believed in this face must treat that as a fault. Raises RuntimeFailure for
-        arrays of another size or layout, DetectorError for an alignment that is not finite or has no area.
+        is fully visible, and a caller that believed in this face must treat that as a fault. So it is, with nothing
+        written, when the softened mask covers less than MIN_CORE_SHARE of the face's core: options like --feather 60,
+        or a mask with a hole, would leave the wearer recognisable while the frame counts as swapped. Raises
+        RuntimeFailure for arrays of another size or layout, DetectorError for an alignment that is not finite or has no
+        area.
         """
         self._check(out, swap)
         swap_to_frame = rescale_crop(swap.face.to_frame, swap.face.pixels.shape[0], self.swap_size)
         frame_to_swap = _inverse(swap_to_frame)
         soft = self.soften(swap.mask)
+        if self.core_share(soft) < MIN_CORE_SHARE:
+            return 0
         gain, offset = self.match_colour(swap, soft, dt_s)
         # One swap pixel more than the square: it fades out there.
         corners = transform(swap_to_frame, self._outer_ring)
@@ -202,6 +217,19 @@ class Blender:
                 f"a blender for {size} pixel swaps got frame, swap, mask and face of {shapes}",
                 hint="give contiguous uint8 arrays, and make a new blender when the persona changes",
             )
+
+
+def _core_pixels(size: int) -> tuple[kernels.I64, kernels.I64]:
+    """Flat indices of a ``size`` x ``size`` crop's pixels that geometry.CORE touches: eyes and nose, then mouth."""
+    core: U8 = np.zeros((size, size), np.uint8)
+    bits = 8  # of a pixel's fraction, in OpenCV's fixed point
+    corners = np.rint((CORE * size - 0.5) * (1 << bits)).astype(np.int32)
+    cv2.fillPoly(core, [corners], (255,), shift=bits)
+    pixels = np.flatnonzero(core)
+    mouth = pixels // size >= round(MOUTH_TOP * size)
+    # Of a crop of a few pixels a part may be empty; it is then the whole.
+    upper, lower = (part if len(part) else pixels for part in (pixels[~mouth], pixels[mouth]))
+    return upper, lower
 
 
 def _clear_border(mask: U8, width: int) -> None:

@@ -270,7 +270,7 @@ def _explain(target: int | str, problem: str) -> SourceError:
         who = ", ".join(users) if users else "another program, of another user"
         return SourceBusyError(f"{name} is in use by {who}", hint="end that program or its video, then start again")
     return SourceFormatError(
-        f"{name}: {problem}", hint="plug it in again, or try another size, for example --size 640x480"
+        f"{name}: {problem}", hint="plug it in again, or try another size, for example --width 640 --height 480"
     )
 
 

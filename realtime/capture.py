@@ -72,8 +72,8 @@ class CaptureThread:
     When the input ends, ``latest.get`` gives out what is left and then raises ``Closed``; when it fails, the source's
     error. With ``pace``, a source that is not live is released at the rate of its time stamps, each deadline counted
     from the first frame; a frame's ``captured_ns`` is then the moment of its release, so latency does not contain the
-    wait. If the consumer falls behind by more than a second, the deadlines move, so it does not race through a backlog
-    later.
+    wait. If the source itself is late by more than a second, the deadlines move, so that what it held back is not
+    raced through; a slow consumer only has its frames replaced.
     """
 
     def __init__(
@@ -134,8 +134,9 @@ class CaptureThread:
             self._pump()
         except PersonacamError as failure:
             error = failure
-        except (OSError, ValueError, RuntimeError, MemoryError) as failure:
-            # Whatever a driver or decoder throws must reach the consumer: a thread that just dies looks like a freeze.
+        # cv2.error and most of av.error.FFmpegError derive from nothing narrower. Whatever a driver or decoder throws
+        # must reach the consumer: a thread that just dies looks like the input's normal end, and nothing is covered.
+        except Exception as failure:  # noqa: BLE001
             error = SourceLostError(
                 f"{self.source.name} failed: {failure}", hint="start again; report it if it repeats"
             )
@@ -169,5 +170,6 @@ class CaptureThread:
         if early_ns > 0:
             self._sleep(early_ns / 1e9)
         elif -early_ns > _REANCHOR_NS:
+            # The source was late (a stalled disk, a halted decoder): count on from here, without a burst.
             self._origin_ns = now - frame.timestamp_ns
         return replace(frame, captured_ns=self._clock())

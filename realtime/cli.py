@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +14,7 @@ from rich.table import Table
 from engines.errors import PersonacamError, SettingsError
 from realtime import cli_train
 from realtime.config import Settings, resolve
-from realtime.console import console, errors_explained, print_json, say
+from realtime.console import console, end_with, errors_explained, print_json, say
 from realtime.policy import FailurePolicy
 
 app = typer.Typer(
@@ -45,17 +43,13 @@ def _main(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say mor
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
 
 
-def _run(settings: Settings, *, as_json: bool, dry_run: bool, stop: threading.Event | None = None) -> None:
-    with errors_explained():
-        if dry_run:
-            print_json(settings.model_dump(mode="json"))
-            return
-        from realtime.session import run_session
+def _run(settings: Settings, *, as_json: bool) -> None:
+    from realtime.session import run_session
 
-        result = run_session(settings, say=say, stop=stop)
-        _show(result.report, result.trace.table(), as_json=as_json)
-        if result.error is not None:
-            raise result.error
+    with errors_explained(as_json=as_json):
+        result = run_session(settings, say=say)
+    _show(result.report, result.trace.table(), as_json=as_json)
+    end_with(result.error)
 
 
 def _show(report: dict[str, Any], table: Table, *, as_json: bool) -> None:
@@ -115,7 +109,7 @@ def run(
     feather: Annotated[int | None, typer.Option(help="Mask, in swap pixels.")] = None,
     smooth: Annotated[bool | None, typer.Option("--smooth/--no-smooth", help="Smooth the alignment.")] = None,
     deadline_ms: Annotated[float | None, typer.Option(help="Live: a later frame is covered.")] = None,
-    loop: Annotated[bool | None, typer.Option("--loop", help="Begin files again at their end.")] = None,
+    loop: Annotated[bool | None, typer.Option("--loop/--no-loop", help="Begin files again at their end.")] = None,
     frames: Annotated[int | None, typer.Option(help="Stop after so many.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
     profile: Annotated[Path | None, typer.Option(help="TOML file with any of these options.")] = None,
@@ -126,9 +120,12 @@ def run(
     own = {"profile", "as_json", "dry_run", "own"}
     flags = {name: value for name, value in locals().items() if name not in own}
     flags["sink"] = tuple(sink) if sink else None
-    with errors_explained():
+    with errors_explained(as_json=as_json):
         settings = resolve(flags, profile)
-    _run(settings, as_json=as_json, dry_run=dry_run)
+    if dry_run:
+        print_json(settings.model_dump(mode="json"))
+        return
+    _run(settings, as_json=as_json)
 
 
 @app.command(
@@ -147,18 +144,17 @@ def demo(
     """Put a persona on the shipped clip of an invented wearer. Needs no camera and no GPU."""
     from realtime.demo import run_demo
 
-    with errors_explained():
+    with errors_explained(as_json=as_json):
         result = run_demo(out, persona, score=score, say=say)
-        _show(result.report, result.trace.table(), as_json=False)
-        if score:
-            quality = result.report["quality"]
-            say(
-                f"against the truth: {quality['psnr_masked_db']:.2f} dB in the mask, mask IoU {quality['mask_iou']:.3f}"
-            )
-        if as_json:
-            print_json(result.report)
-        if result.error is not None:
-            raise result.error
+    _show(result.report, result.trace.table(), as_json=False)
+    quality = result.report.get("quality")
+    if quality:
+        say(f"against the truth: {quality['psnr_masked_db']:.2f} dB in the mask, mask IoU {quality['mask_iou']:.3f}")
+    elif score:
+        say("no frame that has a truth was swapped, so there is no score")
+    if as_json:
+        print_json(result.report)
+    end_with(result.error)
 
 
 @personas_app.command("list")
@@ -255,13 +251,4 @@ def doctor(as_json: JsonFlag = False) -> None:
         if finding.repair:
             say(f"       -> {finding.repair}")
     if as_json:
-        print_json(json.loads(checks.to_json(findings)))
-
-
-def main() -> None:
-    """Entry point of the console script."""
-    app()
-
-
-if __name__ == "__main__":
-    main()
+        print_json(checks.to_dict(findings))

@@ -48,14 +48,14 @@ class _Board:
 def train(
     out: Annotated[Path, typer.Option(help="Folder of the run; the same folder continues.")] = Path("runs/first"),
     seed: Annotated[int, typer.Option(help="Of people, states and weights.")] = 0,
-    personas: Annotated[list[str] | None, typer.Option("--persona", help="vera, kofi; repeat it.")] = None,
-    wearers: Annotated[int, typer.Option(help="Invented people to learn from.")] = 40,
-    states: Annotated[int, typer.Option(help="Poses, expressions and lights.")] = 2400,
-    steps: Annotated[int, typer.Option(help="Length of the schedule, in batches.")] = 8000,
+    personas: Annotated[list[str] | None, typer.Option("--persona", help="vera or kofi; both unless named.")] = None,
+    wearers: Annotated[int, typer.Option(min=1, help="Invented people to learn from.")] = 40,
+    states: Annotated[int, typer.Option(min=1, help="Poses, expressions and lights.")] = 2400,
+    steps: Annotated[int, typer.Option(min=1, help="Length of the schedule, in batches.")] = 8000,
     max_minutes: Annotated[
         float | None, typer.Option(help="Length of the schedule in time, if that is shorter.")
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Rendering processes.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="Rendering processes.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done and stop.")] = False,
 ) -> None:
@@ -70,7 +70,7 @@ def train(
         personacam train --out runs/try --wearers 4 --states 60 --steps 40
 
     """
-    with errors_explained():
+    with errors_explained(as_json=as_json):
         _need_training_extra()
         from calibration.plan import Plan
         from engines.train import TrainConfig
@@ -89,7 +89,10 @@ def train(
         if dry_run:
             print_json({"out": str(out), "plan": asdict(plan), "training": asdict(config)})
             return
-        _report(_train(plan, config, out, jobs), as_json=as_json)
+        report = _train(plan, config, out, jobs)
+    _report(report, as_json=as_json)
+    if report["stopped"] == "interrupted":
+        raise _kept()
 
 
 def _train(plan: Plan, config: TrainConfig, out: Path, jobs: int) -> dict[str, Any]:
@@ -105,8 +108,7 @@ def _train(plan: Plan, config: TrainConfig, out: Path, jobs: int) -> dict[str, A
             board = _Board(bars)
             return run_training(plan, config, out, jobs=jobs, hooks=Hooks(board.rendering, board.training, say))
     except KeyboardInterrupt:
-        say("stopped; everything finished so far is kept, the same command continues")
-        raise typer.Exit(130) from None
+        raise _kept() from None
 
 
 def export(
@@ -119,11 +121,17 @@ def export(
         personacam export --run runs/first
 
     """
-    with errors_explained():
+    with errors_explained(as_json=as_json):
         _need_training_extra()
         from calibration.training import export_run
 
         _report({"personas": export_run(run)}, as_json=as_json)
+
+
+def _kept() -> typer.Exit:
+    """What Ctrl-C leaves behind."""
+    say("stopped; everything finished so far is kept, the same command continues")
+    return typer.Exit(130)
 
 
 def _report(report: dict[str, Any], *, as_json: bool) -> None:

@@ -56,11 +56,11 @@ class Settings(BaseModel):
     precision: Literal["auto", "f32", "bf16"] = "auto"
     threads: int = Field(1, ge=1, le=64)
     """Of one inference session."""
-    colour_strength: float = Field(0.4, ge=0.0, le=1.0)
+    colour_strength: float = Field(0.5, ge=0.0, le=1.0)
     """How far the persona's colours follow the wearer's: 0 keeps the persona's own, 1 matches fully."""
-    erode: int = Field(2, ge=0, le=64)
-    feather: int = Field(6, ge=0, le=64)
-    """Softening of the mask's edge, in pixels of the swap's own grid."""
+    erode: int = Field(1, ge=0, le=12)
+    feather: int = Field(4, ge=0, le=16)
+    """Softening of the mask's edge, in pixels of the swap's own grid; too much of it would show the wearer."""
     smooth: bool = True
     """One-euro smoothing of the alignment."""
     deadline_ms: float = Field(1000.0, gt=0.0)
@@ -81,6 +81,8 @@ class Settings(BaseModel):
     def _some_sink(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
             raise ValueError("at least one sink is needed; use null for none")
+        if len(set(value)) < len(value):
+            raise ValueError("the same sink stands there twice")
         return value
 
 

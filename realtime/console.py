@@ -14,7 +14,13 @@ from rich.markup import escape
 
 from engines.errors import PersonacamError
 
-console = Console(stderr=True)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Nobody reads the lines any more, for example ``2>&1 | head``. That must not end a running camera."""
+
+
+console = _Console(stderr=True)
 
 
 def say(text: str, style: str = "") -> None:
@@ -29,11 +35,23 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
-def errors_explained() -> Iterator[None]:
-    """Turn an error of the tree into two lines and exit status 1; everything else is a bug and keeps its traceback."""
+def errors_explained(*, as_json: bool = False) -> Iterator[None]:
+    """Turn an error of the tree into two lines and exit status 1; everything else is a bug and keeps its traceback.
+
+    With ``as_json`` the last line of standard output is {"error": {"message", "hint"}}.
+    """
     try:
         yield
     except PersonacamError as error:
         say(error.message, "red")
         say(f"  -> {error.hint}")
+        if as_json:
+            print_json({"error": {"message": error.message, "hint": error.hint}})
         raise typer.Exit(1) from error
+
+
+def end_with(error: PersonacamError | None) -> None:
+    """After a report that holds the error already: say it and leave with status 1, if there is one."""
+    if error is not None:
+        with errors_explained():
+            raise error

@@ -16,8 +16,10 @@ MIN_SCORE = 0.5
 """Below this the networks themselves say: no face."""
 MIN_FACE_PX = 16.0
 """Longer side of a face's box; smaller faces are not followed."""
-MAX_SEARCHED = 3
-"""So many candidates of a search are looked at closely before it counts as without a face."""
+SAME_FACE_IOU = 0.2
+"""A candidate that overlaps the track so much is the tracked face, even if its centre lies outside of the track."""
+LARGER_FACE = 2.0
+"""A face of more than so many times the tracked one's area, and before it in ``wearer_first``, is the wearer's."""
 _NO_FACE = "the frame is treated as one without a face"
 
 
@@ -32,6 +34,13 @@ class Detector(Protocol):
 
     def follow(self, frame: Frame, last: Detection) -> Detection | None:
         """Look only around ``last``, the face of the frame before. Raises DetectorError, RuntimeFailure."""
+        ...
+
+    def confirm(self, frame: Frame, detection: Detection) -> bool:
+        """Whether a look at the whole frame agrees that ``detection``, followed to here, is the wearer's face.
+
+        The rule is ``still_the_wearer``. Costs about a search. Raises DetectorError, RuntimeFailure.
+        """
         ...
 
     def close(self) -> None:
@@ -51,8 +60,35 @@ def wearer_first(boxes: F32, width: int, height: int) -> list[int]:
     return [int(i) for i in np.argsort(-areas * weight, kind="stable")]
 
 
+def still_the_wearer(boxes: F32, track: F32, size: tuple[int, int]) -> bool:
+    """Whether a track at ``track`` (4,) agrees with all faces ``boxes`` (N, 4) that a search of the frame found.
+
+    No face found: yes, because searches miss turned heads that are still followed well. Faces, but none where the track
+    is: no. A clearly larger face elsewhere (LARGER_FACE, by the search's own boxes, and preferred by ``wearer_first``):
+    no.
+    """
+    if not len(boxes):
+        return True
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    inside = ((centres >= track[:2]) & (centres <= track[2:])).all(axis=1)
+    low, high = np.maximum(track[:2], boxes[:, :2]), np.minimum(track[2:], boxes[:, 2:])
+    common = np.prod(np.clip(high - low, 0, None), axis=1)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    union = np.prod(track[2:] - track[:2]) + areas - common
+    tracked = inside | (common >= SAME_FACE_IOU * np.maximum(union, 1e-6))
+    if not tracked.any():
+        return False
+    first = wearer_first(boxes, *size)[0]
+    return bool(tracked[first] or areas[first] <= LARGER_FACE * areas[tracked].max())
+
+
 def _box_of(points: F32) -> F32:
     return np.concatenate([points.min(axis=0), points.max(axis=0)]).astype(np.float32)
+
+
+def _boxes_of(candidates: list[Candidate]) -> F32:
+    """(N, 4), also for none."""
+    return np.array([c.box for c in candidates], np.float32).reshape(-1, 4)
 
 
 class MeshDetector:
@@ -83,22 +119,27 @@ class MeshDetector:
         return self._best(frame, candidates)
 
     def _best(self, frame: Frame, candidates: list[Candidate]) -> Detection | None:
+        """The mesh of the best candidate, or None when the mesh sees no face there.
+
+        The other candidates are no substitute: the best one may be the wearer in profile or behind a hand, and with a
+        poster or a colleague swapped instead, the wearer would go out uncovered. None lets the policy cover the frame.
+        """
         if not candidates:
             return None
-        order = wearer_first(np.stack([c.box for c in candidates]), *frame.size)
-        for index in order[:MAX_SEARCHED]:
-            rough = self._look(frame, roi_from_candidate(candidates[index]))
-            # BlazeFace's square is a rough one: a second look from the first mesh gives what following would.
-            found = self._look(frame, roi_from_mesh(rough.landmarks)) if rough is not None else None
-            if found is not None:
-                return found
-        return None
+        best = wearer_first(_boxes_of(candidates), *frame.size)[0]
+        rough = self._look(frame, roi_from_candidate(candidates[best]))
+        # BlazeFace's square is a rough one: a second look from the first mesh gives what following would.
+        return self._look(frame, roi_from_mesh(rough.landmarks)) if rough is not None else None
 
     def follow(self, frame: Frame, last: Detection) -> Detection | None:
         """Face Mesh in the square around the last mesh."""
         if last.layout != "mesh468":
             raise DetectorError(f"a {last.layout} face cannot be followed by Face Mesh", hint=_NO_FACE)
         return self._look(frame, roi_from_mesh(last.landmarks))
+
+    def confirm(self, frame: Frame, detection: Detection) -> bool:
+        """One BlazeFace pass over the whole frame."""
+        return still_the_wearer(_boxes_of(self._blazeface.find(frame.pixels)), detection.box, frame.size)
 
     def _look(self, frame: Frame, roi: Roi) -> Detection | None:
         mesh, _, score = self._facemesh.landmarks(frame.pixels, roi)
@@ -167,23 +208,37 @@ class InsightDetector:
             return None
         return self._detect(frame, Region(int(low_x), int(low_y), int(high_x), int(high_y)), self.FOLLOW_SIZE)
 
+    def confirm(self, frame: Frame, detection: Detection) -> bool:
+        """The whole frame at 640 x 640, like a search."""
+        boxes, _ = self._faces(frame, Region(0, 0, *frame.size), self.SEARCH_SIZE)
+        return still_the_wearer(boxes[:, :4], detection.box, frame.size)
+
     def _detect(self, frame: Frame, region: Region, size: tuple[int, int]) -> Detection | None:
+        """The most likely wearer among the faces in ``region``."""
+        boxes, points = self._faces(frame, region, size)
+        if not len(boxes):
+            return None
+        best = wearer_first(boxes[:, :4], *frame.size)[0]
+        box = boxes[best, :4]
+        if not plausible(box, frame.size):
+            return None
+        return Detection(frame.index, box, points[best], "points5", float(boxes[best, 4]))
+
+    def _faces(self, frame: Frame, region: Region, size: tuple[int, int]) -> tuple[F32, F32]:
+        """All faces in ``region``: (N, 5) x0, y0, x1, y1, score and (N, 5, 2) points, in frame pixels."""
         view: U8 = np.ascontiguousarray(frame.pixels[region.y0 : region.y1, region.x0 : region.x1])
         try:
             boxes, points = self._network.detect(view, input_size=size, det_thresh=self._min_score)
         except (ValueError, IndexError, TypeError, RuntimeError, AssertionError) as error:
             raise DetectorError(f"InsightFace's detector failed: {error}", hint="use --detector mesh") from error
         if points is None or not len(boxes):
-            return None
+            return np.zeros((0, 5), np.float32), np.zeros((0, 5, 2), np.float32)
         if not np.isfinite(boxes).all() or not np.isfinite(points).all():
             raise DetectorError("InsightFace's detector gave numbers that are not finite", hint="use --detector mesh")
         shift = np.array([region.x0, region.y0], np.float32)
-        found = np.asarray(boxes[:, :4], np.float32) + np.tile(shift, 2)
-        best = wearer_first(found, *frame.size)[0]
-        if not plausible(found[best], frame.size):
-            return None
-        landmarks = np.asarray(points[best], np.float32) + shift
-        return Detection(frame.index, found[best], landmarks, "points5", float(boxes[best, 4]))
+        found = np.array(boxes[:, :5], np.float32)
+        found[:, :4] += np.tile(shift, 2)
+        return found, np.asarray(points, np.float32) + shift
 
     def close(self) -> None:
         """Free the network."""

@@ -6,7 +6,6 @@ import contextlib
 import ctypes.util
 import importlib
 import importlib.metadata
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +17,7 @@ from engines.errors import MissingDependencyError
 from engines.runtimes.openvino import import_openvino
 from realtime import v4l2
 from realtime.camera import camera_list_note, list_cameras
+from realtime.models import default_insightface_folder, locate_insightface
 from realtime.sink import display_problem
 from realtime.virtualcam import LOAD_LOOPBACK, repair
 
@@ -48,9 +48,9 @@ def diagnose(
     """Look at everything, in the order in which a user meets it.
 
     ``personas``: what the persona store found. ``models_folder``: where InsightFace packs lie; None means
-    ~/.insightface/models.
+    where the insightface package keeps them.
     """
-    folder = Path.home() / ".insightface" / "models" if models_folder is None else models_folder
+    folder = default_insightface_folder() if models_folder is None else models_folder
     found: list[Finding] = []
     found += check_python()
     found += check_packages()
@@ -65,10 +65,10 @@ def diagnose(
     return found
 
 
-def to_json(findings: Iterable[Finding]) -> str:
-    """One JSON object: {"findings": [{"topic", "state", "text", "repair"}], "ok": no finding failed}."""
+def to_dict(findings: Iterable[Finding]) -> dict[str, Any]:
+    """For JSON: {"findings": [{"topic", "state", "text", "repair"}], "ok": no finding failed}."""
     rows = [asdict(finding) for finding in findings]
-    return json.dumps({"findings": rows, "ok": all(row["state"] != "fail" for row in rows)})
+    return {"findings": rows, "ok": all(row["state"] != "fail" for row in rows)}
 
 
 def check_python(version: tuple[int, int] = sys.version_info[:2]) -> list[Finding]:
@@ -230,12 +230,11 @@ def check_display() -> Finding:
 
 
 def check_insightface(folder: Path) -> Finding:
-    """Local packs for ``--detector insightface``, which is optional."""
+    """The local pack for ``--detector insightface``, which is optional."""
     topic = "insightface models"
-    packs = sorted(pack.parent.name for pack in folder.glob("*/det_*.onnx")) if folder.is_dir() else []
-    packs += sorted(pack.parent.name for pack in folder.glob("*/scrfd*.onnx")) if folder.is_dir() else []
-    if packs:
-        return Finding(topic, "ok", f"{', '.join(packs)} in {folder} (non-commercial licence)")
+    pack = locate_insightface(folder)
+    if pack is not None:
+        return Finding(topic, "ok", f"{pack.name} in {pack.parent} (non-commercial licence)")
     return Finding(topic, "ok", f"none in {folder}; optional, personacam models fetch shows the licence and gets them")
 
 
@@ -243,7 +242,7 @@ def check_personas(personas: Sequence[PersonaCheck]) -> list[Finding]:
     """The personas that can be worn."""
     found = []
     for name, good, detail in personas:
-        fix = None if good else f"remove it, or import it again: personacam personas remove {name}"
+        fix = None if good else f"delete the file {name}.persona; if it came with personacam, reinstall that"
         found.append(Finding("persona", "ok" if good else "fail", f"{name}: {detail}", fix))
     if not found:
         found.append(Finding("persona", "fail", "there is none", "reinstall personacam; two come with it"))

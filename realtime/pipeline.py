@@ -3,8 +3,9 @@
     capture thread -> newest frame -> detect -> align -> swap -> blend into a copy of the frame -> label -> sinks
 
 One thread does it all after capture, because the stages together fit into one frame's time. Every frame that comes in
-goes out exactly once and in order: swapped, or covered by the failure policy. Whatever a stage raises, the frame is
-covered; no path sends the wearer's own pixels unless the policy ``passthrough`` was asked for by name.
+goes out exactly once and in order: swapped, or covered by the failure policy. Whatever detection, alignment, swap or
+blending raise, the frame is covered; if the label or the policy itself fails, the run ends and nothing is sent. No path
+sends the wearer's own pixels unless the policy ``passthrough`` was asked for by name.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-import cv2
 import numpy as np
 
-from engines.errors import DetectorError, PersonacamError, RuntimeFailure, SourceError
+from engines.errors import DetectorError, PersonacamError, RuntimeFailure, SinkError, SourceError
 from engines.types import F64, U8, AlignedFace, Detection, Frame, Swap
 from realtime.latest import Closed, Latest
 from realtime.pacing import Clock, now_ns
@@ -28,8 +28,6 @@ from realtime.trace import Trace
 
 _log = logging.getLogger("personacam")
 _POLL_S = 0.1
-MIN_MASK_SHARE = 0.02
-"""A mask that takes less of its square than this is no face: the swap would leave the wearer's face uncovered."""
 
 
 class Tracks(Protocol):
@@ -53,7 +51,9 @@ class Swaps(Protocol):
 class Blends(Protocol):
     """Puts a swap into a picture."""
 
-    def paste(self, out: U8, swap: Swap, dt_s: float) -> int: ...  # noqa: D102
+    def paste(self, out: U8, swap: Swap, dt_s: float) -> int:
+        """How many pixels took any of the swap; 0 or less when it would not cover the face."""
+        ...
 
     def reset(self) -> None: ...  # noqa: D102
 
@@ -84,8 +84,8 @@ class Limits:
     seconds: float | None = None
     deadline_ms: float | None = None
     """None: frames are never too late (files)."""
-    stall_s: float = 1.0
-    """So long without a frame, and the policy's picture is sent instead."""
+    stall_s: float | None = 1.0
+    """So long without a frame, and the policy's picture is sent instead. None: never (files read at any rate)."""
 
 
 @dataclass
@@ -120,8 +120,8 @@ class Pipeline:
         watch: Callable[[Frame, Swap], None] | None = None,
         sent: Callable[[Frame], None] | None = None,
     ) -> None:
-        self._frames, self._stages, self._gate, self._sinks = frames, stages, gate, sinks
-        self._size, self._limits, self.trace, self._clock, self._watch = size, limits, trace, clock, watch
+        self._frames, self._stages, self._gate, self._sinks = frames, stages, gate, list(sinks)
+        self._limits, self.trace, self._clock, self._watch = limits, trace, clock, watch
         self._after = sent
         self.counts = Counts()
         width, height = size
@@ -146,7 +146,7 @@ class Pipeline:
                 raise
             now = self._clock()
             if frame is None:
-                if now - waiting_since > self._limits.stall_s * 1e9:
+                if self._limits.stall_s is not None and now - waiting_since > self._limits.stall_s * 1e9:
                     self._cover_loss()
                     waiting_since = now
                 continue
@@ -158,9 +158,8 @@ class Pipeline:
 
     def step(self, frame: Frame) -> None:
         """One frame, from arrival to the sinks."""
-        frame = self._fitted(frame)
         self._last_frame = frame
-        reason = self._swap_into_out(frame)
+        reason, swap = self._swap_into_out(frame)
         now = self._clock()
         late = self._limits.deadline_ms
         if reason is None and late is not None and now - frame.captured_ns > late * 1e6:
@@ -170,12 +169,14 @@ class Pipeline:
                 if self._stages.label is not None:
                     self._stages.label.draw(self._out)
             self._gate.remember(self._out, now)
-            self.counts.swapped += 1
         else:
             self._cover(frame, reason, now)
         self._send(frame)
+        self.counts.swapped += reason is None
+        if self._watch is not None and swap is not None and reason is None:
+            self._watch(frame, swap)
 
-    def _swap_into_out(self, frame: Frame) -> Reason | None:
+    def _swap_into_out(self, frame: Frame) -> tuple[Reason | None, Swap | None]:
         """Fill the output with the swapped frame. Returns why not, if not; the output is then not fit to be sent."""
         stages, trace = self._stages, self.trace
         reason = Reason.DETECTOR_ERROR
@@ -184,25 +185,23 @@ class Pipeline:
                 detection = stages.track.update(frame)
             if detection is None:
                 stages.blend.reset()
-                return Reason.NO_FACE
+                return Reason.NO_FACE, None
             with trace.stage("align"):
                 to_frame = stages.track.align(detection, len(self._crop), frame.timestamp_ns / 1e9)
                 stages.crop(frame.pixels, to_frame, self._crop)
             reason = Reason.RUNTIME_ERROR
             with trace.stage("swap"):
                 swap = stages.swap.swap(AlignedFace(frame.index, self._crop, to_frame))
-            if float(np.count_nonzero(swap.mask > 127)) < MIN_MASK_SHARE * swap.mask.size:
-                return Reason.EMPTY_MASK
-            if self._watch is not None:
-                self._watch(frame, swap)
             with trace.stage("blend"):
                 np.copyto(self._out, frame.pixels)
                 pasted = stages.blend.paste(self._out, swap, self._dt_s(frame))
-            if pasted <= 0:
-                return Reason.EMPTY_MASK
         except Exception as error:  # noqa: BLE001 - whatever a stage raises, the policy covers the frame
-            return self._note(error, reason)
-        return None
+            return self._note(error, reason), None
+        if pasted <= 0:
+            # The mask does not cover this face: perhaps it is none, so it is searched for again.
+            self._start_afresh()
+            return Reason.EMPTY_MASK, None
+        return None, swap
 
     def _note(self, error: Exception, stage_reason: Reason) -> Reason:
         """Count a failure, tell the user the first time, and start the track afresh."""
@@ -215,9 +214,12 @@ class Pipeline:
             text = str(error) if isinstance(error, PersonacamError) else f"{type(error).__name__}: {error}"
             self.counts.first_errors[reason.value] = text
             _log.warning("a frame was covered by the policy: %s", text)
+        self._start_afresh()
+        return reason
+
+    def _start_afresh(self) -> None:
         self._stages.track.reset()
         self._stages.blend.reset()
-        return reason
 
     def _dt_s(self, frame: Frame) -> float:
         """Seconds since the last swapped frame, by the frames' own time."""
@@ -243,18 +245,23 @@ class Pipeline:
 
     def _send(self, frame: Frame) -> None:
         with self.trace.stage("send"):
-            for sink in self._sinks:
-                sink.send(self._out, frame)
+            for sink in list(self._sinks):
+                try:
+                    sink.send(self._out, frame)
+                except SinkError as error:
+                    self._drop(sink, error)
         self.counts.sent += 1
         self.trace.add("total", self._clock() - frame.captured_ns)
         if self._after is not None:
             self._after(frame)
 
-    def _fitted(self, frame: Frame) -> Frame:
-        """Sinks were opened with one size: a source that changes its own is scaled to it."""
-        if frame.size == self._size:
-            return frame
-        return replace(frame, pixels=np.asarray(cv2.resize(frame.pixels, self._size), np.uint8))
+    def _drop(self, sink: Sink, error: SinkError) -> None:
+        """A recording on a full disk must not end the call: go on with the others, unless there are none."""
+        if len(self._sinks) == 1:
+            raise error
+        self._sinks.remove(sink)
+        self.counts.first_errors[f"sink {sink.name}"] = str(error)
+        _log.warning("%s ended, the other outputs go on: %s", sink.name, error)
 
     def _finished(self, started: int) -> bool:
         limits = self._limits

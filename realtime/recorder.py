@@ -1,8 +1,9 @@
 """Recording to a file: H.264 through PyAV, every frame with its own time stamp.
 
-While recording, the file is a fragmented MP4 beside the target ("out.part.mp4"): whatever happens to the process, what
-it holds can be played, except the last second or so. ``close`` copies its packets, without encoding again, into the
-target (for MP4 with the index in front, so that browsers play it at once) and removes it.
+While recording, the file is a fragmented MP4 beside the target ("out.mp4.part.mp4"): whatever happens to the process,
+what it holds can be played, except the last second or so, and a later recording to the same target leaves it alone.
+``close`` copies its packets, without encoding again, into the target (for MP4 with the index in front, so that browsers
+play it at once) and removes it.
 """
 
 from __future__ import annotations
@@ -57,8 +58,9 @@ class RecorderSink:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.part = path.with_name(path.stem + ".part.mp4")
-        """Where the recording lies until ``close``."""
+        self.part = path.with_name(path.name + ".part.mp4")
+        """Where the recording lies until ``close``; ``open`` takes another name if a crash left something there."""
+        self._left: list[Path] = []
         self.report = f"recording to {path}"
         self.frames = 0
         """Frames written."""
@@ -82,6 +84,7 @@ class RecorderSink:
             )
         width, height = size[0] + size[0] % 2, size[1] + size[1] % 2
         self._even = np.empty((height, width, 3), np.uint8)
+        self.part, self._left = _free_part(self.path)
         try:
             self._container = av.open(str(self.part), "w", format="mp4", options=_FRAGMENTED)
             self._stream = _add_h264(self._container, (width, height), fps)
@@ -90,7 +93,7 @@ class RecorderSink:
             raise SinkError(
                 f"the recording {self.part} cannot be begun: {error}", hint="choose a folder that you may write"
             ) from error
-        self.report = f"recording to {self.path}: H.264 {width}x{height}"
+        self.report = f"recording to {self.path}: H.264 {width}x{height}{self._also_left()}"
 
     def send(self, pixels: U8, frame: Frame) -> None:
         """Encode the picture at ``frame.timestamp_ns``. Raises SinkError, for example when the disk is full."""
@@ -130,7 +133,7 @@ class RecorderSink:
             failure = failure or error
         if self.frames == 0:
             self.part.unlink(missing_ok=True)
-            self.report = f"recording to {self.path}: no frame came, no file was made"
+            self.report = f"recording to {self.path}: no frame came, no file was made{self._also_left()}"
             return
         failure = self._finish() or failure
         if failure is not None and not self._broken:
@@ -148,7 +151,7 @@ class RecorderSink:
             return self._keep_part(error)
         self.part.unlink(missing_ok=True)
         state = ", cut short" if self._broken else ""
-        self.report = f"recorded {self.path}: {self.frames} frames{state}"
+        self.report = f"recorded {self.path}: {self.frames} frames{state}{self._also_left()}"
         return None
 
     def _keep_part(self, error: Exception) -> Exception:
@@ -162,6 +165,12 @@ class RecorderSink:
                 pass
         self.report = f"recorded {kept}: at most {self.frames} frames, without its final copy ({error})"
         return error
+
+    def _also_left(self) -> str:
+        """What earlier recordings to this target left unfinished, for the report."""
+        if not self._left:
+            return ""
+        return f"; unfinished from before, to play or delete: {', '.join(str(path) for path in self._left)}"
 
     def _abandon(self) -> None:
         """Undo a beginning that failed."""
@@ -194,6 +203,19 @@ def _add_h264(container: OutputContainer, size: tuple[int, int], fps: float) -> 
     context.colorspace = context.color_primaries = context.color_trc = _BT709
     context.color_range = _LIMITED_RANGE
     return stream
+
+
+def _free_part(target: Path) -> tuple[Path, list[Path]]:
+    """A name for the part of ``target`` that nothing has yet, and the parts that are there.
+
+    They are recordings that a crash cut short, or another process is writing them: neither may be overwritten.
+    """
+    there: list[Path] = []
+    part = target.with_name(target.name + ".part.mp4")
+    while part.exists():
+        there.append(part)
+        part = target.with_name(f"{target.name}.part-{len(there) + 1}.mp4")
+    return part, there
 
 
 def _copy_packets(part: Path, target: Path) -> None:

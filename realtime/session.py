@@ -14,7 +14,7 @@ from typing import Any
 
 import platformdirs
 
-from engines.errors import PersonacamError
+from engines.errors import PersonacamError, SettingsError
 from engines.persona import Persona, PersonaStore, read_persona
 from engines.runtimes import open_runtime
 from engines.runtimes.base import Runtime, RuntimeName
@@ -26,7 +26,7 @@ from realtime.config import Settings
 from realtime.detect import Detector, InsightDetector, MeshDetector
 from realtime.models import default_insightface_folder, locate_insightface
 from realtime.pipeline import Limits, Pipeline, Stages
-from realtime.policy import PolicyGate
+from realtime.policy import FailurePolicy, PolicyGate
 from realtime.provenance import Label, resolve_label
 from realtime.sink import NullSink, RecorderSink, Sink, open_sink
 from realtime.swap import Swapper
@@ -81,23 +81,36 @@ def _is_offline(source: Source, sinks: list[Sink]) -> bool:
     return not source.live and all(isinstance(sink, (RecorderSink, NullSink)) for sink in sinks)
 
 
-@contextmanager
-def stop_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the loop after the frame at hand, so files are finished and devices released.
+class Signals:
+    """Ctrl-C, SIGTERM and a closed terminal.
 
-    Outside the main thread, where Python allows no handlers, the caller sets ``stop`` itself.
+    While frames run, the first one ends the loop after the frame at hand. Before that, and the second time, it
+    interrupts whatever is going on (KeyboardInterrupt); files are finished and devices released on the way out as well.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self.running = False
+
+    def handle(self, *_: object) -> None:
+        """The handler itself."""
+        if not self.running or self._stop.is_set():
+            raise KeyboardInterrupt
+        self._stop.set()
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Outside the main thread Python allows no handlers; the caller then sets ``stop`` itself."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        before = {number: signal.signal(number, self.handle) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def run_session(
@@ -110,7 +123,8 @@ def run_session(
     """
     stop = stop or threading.Event()
     with ExitStack() as stack:
-        stack.enter_context(stop_on_signals(stop))
+        signals = Signals(stop)
+        stack.enter_context(signals.installed())
         persona = read_persona(persona_store().find(settings.persona))
         label = (
             Label(position=settings.label_position) if resolve_label(settings.label, persona.manifest.kind) else None
@@ -134,7 +148,11 @@ def run_session(
         paced = settings.pace == "on" or (settings.pace == "auto" and not offline)
         capture = CaptureThread(source, "newest" if paced or source.live else "lossless", pace=paced)
         stack.callback(capture.stop)
+        _refuse_own_source(settings, source)
         size = source.size
+        gate = PolicyGate(settings.policy, hold_s=settings.hold_s, card=settings.card, size=size)
+        if settings.policy is FailurePolicy.PASSTHROUGH:
+            say("policy passthrough: frames without a swap show YOUR OWN FACE")
         for sink in sinks:
             stack.callback(_close_quietly, sink)
             sink.open(size, source.fps)
@@ -146,35 +164,54 @@ def run_session(
             Stages(
                 Tracker(detector, TrackerConfig(smooth=settings.smooth)), kernels.crop_face, swapper, blender, label
             ),
-            PolicyGate(settings.policy, hold_s=settings.hold_s, card=settings.card, size=size),
+            gate,
             sinks,
             size=size,
-            limits=Limits(settings.frames, settings.seconds, settings.deadline_ms if paced or source.live else None),
+            limits=_limits(settings, in_time=paced or source.live),
             trace=trace,
             watch=watch,
             sent=_Negotiation(source, say).look,
         )
         capture.start()
+        signals.running = True
         error = _run(pipeline, stop)
-        capture.stop()
-        error = _finish(sinks, say) or error
+        if not capture.stop():
+            say(f"{source.name} does not answer; it is released when the program ends")
+        finishing = _finish(sinks, say)
+        error = error or finishing
         report = _report(settings, persona, runtime, source, capture, pipeline)
+        report["error"] = None if error is None else {"message": error.message, "hint": error.hint}
     return Result(report, trace, error)
 
 
 class _Negotiation:
     """Prints a camera's report again when its rate was measured: asked for 30 frames a second, got 9.8."""
 
-    _FRAMES = 90
-
     def __init__(self, source: Source, say: Say) -> None:
         self._source, self._say, self._said = source, say, source.report
 
     def look(self, frame: Frame) -> None:
         """After each frame that was sent."""
-        if self._source.live and frame.index < self._FRAMES and self._source.report != self._said:
+        if self._source.live and frame.index % 8 == 0 and self._source.report != self._said:
             self._said = self._source.report
             self._say(self._said)
+
+
+def _refuse_own_source(settings: Settings, source: Source) -> None:
+    """A recording that replaces the file that is being read would destroy it."""
+    if source.live or "://" in settings.source:
+        return
+    own = Path(settings.source).expanduser().resolve()
+    for spec in settings.sink:
+        if Path(spec).expanduser().resolve() == own:
+            raise SettingsError(f"{spec} is both source and sink", hint="give the recording another name")
+
+
+def _limits(settings: Settings, *, in_time: bool) -> Limits:
+    """``in_time``: pictures come at their own rate, so they can be late or fail to come."""
+    if not in_time:
+        return Limits(settings.frames, settings.seconds, deadline_ms=None, stall_s=None)
+    return Limits(settings.frames, settings.seconds, settings.deadline_ms)
 
 
 def _run(pipeline: Pipeline, stop: threading.Event) -> PersonacamError | None:
@@ -223,7 +260,7 @@ def _report(
         "persona": {"name": persona.manifest.name, "sha256": persona.sha256, "kind": persona.manifest.kind},
         "runtime": runtime.name,
         "precision": runtime.precision,
-        "source": source.name,
+        "source": settings.source,
         "size": list(source.size),
         "sink": ",".join(settings.sink),
         "policy": settings.policy.value,

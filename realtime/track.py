@@ -22,6 +22,11 @@ class TrackerConfig:
     """One-euro smoothing of the alignment."""
     search_every: int = 1
     """Without a face, search in every n-th frame."""
+    check_every: int = 30
+    """After so many followed frames the whole frame is looked at: is the wearer's face still the one that is followed?
+    Following alone would keep a wrong or drifted track for ever. One pass in 30 frames is less than 1 ms a frame."""
+    denials: int = 3
+    """So many checks in a row must deny a track before it ends."""
     min_cutoff_hz: float = 0.6
     """Low-pass of a face that holds still. At 30 frames a second its trembling is a quarter of the landmarks'."""
     beta: float = 17.0
@@ -37,8 +42,10 @@ class TrackCounts:
     searched: int = 0
     followed: int = 0
     """Followed with success."""
+    checked: int = 0
+    """Followed frames in which the track was checked against the whole frame."""
     lost: int = 0
-    """Tracks that ended, found again in the same frame or not."""
+    """Tracks that ended, by themselves or by a check, found again in the same frame or not."""
 
 
 class Tracker:
@@ -47,36 +54,60 @@ class Tracker:
     def __init__(self, detector: Detector, config: TrackerConfig = TrackerConfig()) -> None:
         if config.search_every < 1:
             raise DetectorError("search_every is below 1", hint="use 1 to search in every frame without a face")
+        if config.check_every < 1:
+            raise DetectorError("check_every is below 1", hint="use 30 to check a track about once a second")
         self._detector, self._config = detector, config
         self._filter = OneEuro(config.min_cutoff_hz, config.beta, config.d_cutoff_hz)
         self.counts = TrackCounts()
         self._last: Detection | None = None
         self._angle = 0.0
         self._until_search = 0
+        self._unchecked = 0
+        self._denials = 0
 
     def update(self, frame: Frame) -> Detection | None:
         """The face in ``frame``: followed from the last frame, else searched for in this one. None: there is none.
+
+        A track that checks keep denying ends, and this frame counts as one without a face: what a search would find
+        now may be somebody else, and the wearer would go out uncovered.
 
         Raises DetectorError and RuntimeFailure from the detector; the track has ended then.
         """
         last, self._last = self._last, None
         if last is not None:
             found = self._detector.follow(frame, last)
-            if found is not None:
+            denied = found is not None and not self._holds(frame, found)
+            if found is not None and not denied:
                 self.counts.followed += 1
                 self._last = found
                 return found
             self.counts.lost += 1
             self.reset()
+            if denied:
+                return None
         if self._until_search > 0:
             self._until_search -= 1
             return None
         self.counts.searched += 1
+        self._unchecked = self._denials = 0
         self._filter.reset()
         self._last = self._detector.search(frame)
         if self._last is None:
             self._until_search = self._config.search_every - 1
         return self._last
+
+    def _holds(self, frame: Frame, found: Detection) -> bool:
+        """Whether the track goes on; only every ``check_every``-th followed frame is looked at.
+
+        One denial means little: BlazeFace misses a head in profile and sees the poster behind it.
+        """
+        self._unchecked += 1
+        if self._unchecked < self._config.check_every:
+            return True
+        self._unchecked = 0
+        self.counts.checked += 1
+        self._denials = 0 if self._detector.confirm(frame, found) else self._denials + 1
+        return self._denials < self._config.denials
 
     def align(self, detection: Detection, size: int, t_s: float) -> F64:
         """(2, 3) affine from pixels of a ``size`` x ``size`` crop to frame pixels, smoothed over the track.
@@ -108,6 +139,7 @@ class Tracker:
         """Forget the face: the next frame is searched, and its alignment passes unsmoothed."""
         self._last = None
         self._until_search = 0
+        self._unchecked = 0
         self._filter.reset()
 
 

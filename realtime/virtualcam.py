@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -71,10 +72,17 @@ class VirtualCameraSink:
             raise SinkError(f"the virtual camera refused a frame: {error}", hint="start again") from error
 
     def close(self) -> None:
-        """Take the camera down. May be called twice."""
+        """Take the camera down. May be called twice. Raises SinkError when the driver does not let go of it."""
         camera, self._camera = self._camera, None
-        if camera is not None:
+        if camera is None:
+            return
+        try:
             camera.close()
+        except RuntimeError as error:
+            self.report = f"virtual camera: it did not close: {error}"
+            raise SinkError(
+                f"the virtual camera did not close: {error}", hint="close the programs that show it, then start again"
+            ) from error
 
     def _start(self, size: tuple[int, int], fps: float) -> pyvirtualcam.Camera:
         import pyvirtualcam
@@ -103,7 +111,8 @@ class VirtualCameraSink:
         """The driver may keep another size than it was given, while somebody holds it; pictures are then garbage."""
         real = v4l2.output_size(device) if sys.platform == "linux" and device.startswith("/dev/") else None
         if real is not None and real != size:
-            self.close()
+            with contextlib.suppress(SinkError):  # what is told below is the fault to repair
+                self.close()
             raise SinkError(
                 f"{device} stays at {real[0]}x{real[1]} although {size[0]}x{size[1]} was asked",
                 hint="close the programs that show this camera, then start again, or use the old size",

@@ -15,7 +15,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 from calibration.people.actor import Actor, Posed, SharedMaps, shared_maps
 from calibration.people.camera import Camera, Matrix, crop_clip, orthographic
@@ -57,7 +56,7 @@ class Renderer:
         self._gl = GL()
         self._shared: SharedMaps = shared_maps(self._gl, head_model())
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Renderer:  # noqa: PYI034 - Self needs Python 3.11
         return self
 
     def __exit__(
@@ -92,7 +91,7 @@ class Renderer:
         trained: the wearer keeps their own hair.
         """
         posed = actor.pose(state)
-        world = np.concatenate([posed.skin[head_model().fine_index["landmarks"]]])
+        world = posed.skin[head_model().fine_index["landmarks"]].copy()
         world[17:27] = actor.brow_landmarks(posed)
         in_frame = camera.project(world)
         width, height = camera.width, camera.height

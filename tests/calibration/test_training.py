@@ -15,7 +15,7 @@ pytestmark = pytest.mark.egl
 
 
 def test_train_makes_personas_that_run(renderer, tmp_path):
-    command = [sys.executable, "-m", "realtime.cli", "train", "--out", str(tmp_path), "--wearers", "1", "--states", "4"]
+    command = [sys.executable, "-m", "realtime", "train", "--out", str(tmp_path), "--wearers", "1", "--states", "4"]
     command += ["--steps", "2", "--jobs", "1", "--persona", "vera", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ, check=False)
     assert done.returncode == 0, done.stderr
@@ -28,7 +28,7 @@ def test_train_makes_personas_that_run(renderer, tmp_path):
     assert persona.report["steps"] == 2
     assert persona.report["export"]["float32"]["max_abs_error"] < 1e-3
     # Exporting again from the run gives the same network.
-    again = [sys.executable, "-m", "realtime.cli", "export", "--run", str(tmp_path), "--json"]
+    again = [sys.executable, "-m", "realtime", "export", "--run", str(tmp_path), "--json"]
     done = subprocess.run(again, capture_output=True, text=True, timeout=300, env=os.environ, check=False)
     assert done.returncode == 0, done.stderr
     assert read_persona(tmp_path / "personas" / "vera.persona").swap_onnx == persona.swap_onnx
@@ -36,7 +36,7 @@ def test_train_makes_personas_that_run(renderer, tmp_path):
 
 def test_export_without_a_run_says_so(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "realtime.cli", "export", "--run", str(tmp_path)],
+        [sys.executable, "-m", "realtime", "export", "--run", str(tmp_path)],
         capture_output=True,
         text=True,
         timeout=120,

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from engines.errors import DetectorError, RuntimeFailure, SettingsError
-from engines.geometry import invert, transform
+from engines.geometry import CORE, invert, transform
 from engines.types import AlignedFace, Swap
-from realtime.blend import BlendConfig, Blender
+from realtime.blend import MIN_CORE_SHARE, BlendConfig, Blender
 
 SIDE = 32
 
@@ -211,6 +211,76 @@ def test_an_empty_mask_is_told_to_the_caller():
     assert (out == 9).all()
 
 
+def face_mask(side=128, rx=0.33, ry=0.40, centre=(0.5, 0.52)):
+    """What a network gives for a face seen from the front, about: an ellipse."""
+    y, x = (np.mgrid[0:side, 0:side] + 0.5) / side
+    return ((((x - centre[0]) / rx) ** 2 + ((y - centre[1]) / ry) ** 2) < 1).astype(np.uint8) * 255
+
+
+def cut(mask, rows=slice(None), columns=slice(None)):
+    kept = np.zeros_like(mask)
+    kept[rows, columns] = mask[rows, columns]
+    return kept
+
+
+FULL = np.full((128, 128), 255, np.uint8)
+HOLE = FULL.copy()
+HOLE[44:80, 40:88] = 0
+
+
+@pytest.mark.parametrize(
+    ("config", "mask", "share"),
+    [
+        (BlendConfig(), FULL, (1.0, 1.0)),
+        (BlendConfig(), face_mask(), (1.0, 1.0)),
+        (BlendConfig(), cut(FULL, columns=slice(52, None)), (0.73, 0.77)),  # a turned head
+        (BlendConfig(), cut(FULL, columns=slice(64, None)), (0.4, 0.5)),
+        (BlendConfig(), cut(FULL, rows=slice(64, None)), (0.0, 0.1)),  # the eyes are bare
+        (BlendConfig(), cut(FULL, rows=slice(0, 64)), (0.0, 0.1)),  # the mouth is bare
+        (BlendConfig(), face_mask(rx=0.12, ry=0.12), (0.0, 0.3)),  # the nose alone
+        (BlendConfig(), HOLE, (0.0, 0.5)),
+        (BlendConfig(feather_px=20), FULL, (1.0, 1.0)),
+        (BlendConfig(feather_px=50), FULL, (0.0, 0.0)),
+        (BlendConfig(feather_px=60), FULL, (0.0, 0.0)),
+        (BlendConfig(erode_px=20), face_mask(), (0.0, 0.6)),
+        (BlendConfig(), FULL * 0, (0.0, 0.0)),
+        (BlendConfig(), FULL // 3, (0.0, 0.0)),
+    ],
+)  # fmt: skip
+def test_a_swap_that_does_not_cover_the_core_of_the_face_is_refused(config, mask, share):
+    blender = Blender(config, 128)
+    measured = blender.core_share(blender.soften(mask))
+    assert share[0] <= measured <= share[1]
+    out = np.full((160, 160, 3), 9, np.uint8)
+    touched = blender.paste(out, a_swap(13, side=128, mask=mask), 0.03)
+    assert (touched > 0) == (measured >= MIN_CORE_SHARE) == bool((out != 9).any())
+
+
+def test_a_refused_swap_leaves_the_colour_match_alone():
+    blender = Blender(BlendConfig(colour_strength=1.0, colour_time_constant_s=0.0), SIDE)
+    swap = a_swap(14)
+    half = cut(swap.mask, rows=slice(SIDE // 2))
+    before = blender.match_colour(swap, np.zeros_like(half), 0.0)
+    assert blender.paste(np.zeros((60, 80, 3), np.uint8), replace(swap, mask=half), 0.1) == 0
+    np.testing.assert_array_equal(before, blender.match_colour(swap, np.zeros_like(half), 0.0))
+
+
+@pytest.mark.parametrize("side", [16, 32, 128, 256])
+def test_the_core_is_what_lies_between_eyes_and_mouth(side):
+    """Against half planes at pixel centres; only pixels on the polygon's border may differ."""
+    y, x = (np.mgrid[0:side, 0:side] + 0.5) / side
+    inside = np.ones((side, side), bool)
+    for (x0, y0), (x1, y1) in zip(CORE, np.roll(CORE, -1, axis=0), strict=True):
+        inside &= (x1 - x0) * (y - y0) - (y1 - y0) * (x - x0) > 0
+    blender = Blender(BlendConfig(0, 0), side)
+    border = 5 / side
+    assert blender.core_share(np.full((side, side), 128, np.uint8)) == 1.0
+    assert blender.core_share(np.full((side, side), 127, np.uint8)) == 0.0
+    assert 1 - 2 * border < blender.core_share(inside.astype(np.uint8) * 255) <= 1.0
+    assert blender.core_share((~inside).astype(np.uint8) * 255) < 2 * border
+    assert inside.mean() == pytest.approx(0.119, abs=0.02)
+
+
 @pytest.mark.parametrize(
     "to_frame",
     [
@@ -268,7 +338,3 @@ def test_a_softening_that_would_eat_the_whole_swap_is_refused():
     assert soft.any()
     with pytest.raises(SettingsError):
         Blender(BlendConfig(), 0)
-
-
-def test_warm_up_returns_seconds():
-    assert Blender(BlendConfig(), SIDE).warm_up() > 0.0

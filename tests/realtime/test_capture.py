@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import pytest
 
@@ -111,8 +113,11 @@ def test_the_sources_error_reaches_the_consumer_after_the_last_frame() -> None:
     assert source.closed == 1
 
 
-def test_a_drivers_own_exception_becomes_a_source_error() -> None:
-    thread = CaptureThread(ListSource(0, RuntimeError("driver bug"))).start()
+@pytest.mark.parametrize("kind", [RuntimeError, cv2.error, av.error.InvalidDataError, ZeroDivisionError])
+def test_a_drivers_own_exception_becomes_a_source_error(kind: type[Exception]) -> None:
+    """OpenCV's error, and most of FFmpeg's, are nothing narrower than Exception."""
+    error = kind(1, "driver bug") if issubclass(kind, av.error.FFmpegError) else kind("driver bug")
+    thread = CaptureThread(ListSource(0, error)).start()
     with pytest.raises(SourceLostError, match="driver bug"):
         thread.latest.get(5.0)
     thread.join(5.0)

@@ -18,7 +18,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
 
 def personacam(*arguments: str, timeout: float = 120, check: bool = True) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "realtime.cli", *arguments],
+        [sys.executable, "-m", "realtime", *arguments],
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -81,7 +81,7 @@ def test_doctor_reports_as_json():
 def test_models_fetch_needs_a_yes():
     done = personacam("models", "fetch", check=False)
     assert done.returncode == 1
-    assert "non-commercial" in done.stderr
+    assert "NON-COMMERCIAL" in done.stderr
     assert "nothing was fetched" in done.stderr
 
 
@@ -95,13 +95,13 @@ def test_a_run_on_the_pattern_has_no_face_and_is_covered():
 def test_a_signal_finishes_the_file(tmp_path: Path, number):
     out = tmp_path / "out.mp4"
     process = subprocess.Popen(
-        [sys.executable, "-m", "realtime.cli", "run", "-s", "demo", "--loop", "-o", str(out), "--json"],
+        [sys.executable, "-m", "realtime", "run", "-s", "demo", "--loop", "-o", str(out), "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=ENVIRONMENT,
     )
-    part = tmp_path / "out.part.mp4"
+    part = tmp_path / "out.mp4.part.mp4"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (part.exists() and part.stat().st_size > 20_000):
         time.sleep(0.1)

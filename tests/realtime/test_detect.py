@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ from onnx import helper
 from engines.blazeface import Candidate
 from engines.errors import DetectorError, MissingDependencyError
 from engines.types import Detection, Frame
-from realtime.detect import InsightDetector, MeshDetector, detection_file, plausible, wearer_first
+from realtime.detect import InsightDetector, MeshDetector, detection_file, plausible, still_the_wearer, wearer_first
 from tests.onnx_models import build, value
 
 
@@ -116,21 +117,65 @@ class FakeMesh:
     def close(self) -> None: ...
 
 
-def test_search_goes_on_when_the_mesh_denies_the_best_candidate() -> None:
-    boxes = [[100, 100, 200, 200], [300, 100, 380, 180]]
+def test_a_denied_best_candidate_is_not_replaced_by_the_next() -> None:
+    """The wearer behind a hand, a poster at the side: with the poster swapped, the wearer would go out uncovered."""
+    wearer, poster = [100, 100, 200, 200], [300, 100, 380, 180]
     mesh = FakeMesh([0.1, 0.9, 0.8])
-    found = MeshDetector(FakeBlaze(boxes), mesh).search(frame_of(np.zeros((400, 400, 3), np.uint8)))
+    assert MeshDetector(FakeBlaze([poster, wearer]), mesh).search(frame_of(np.zeros((400, 400, 3), np.uint8))) is None
+    assert [roi.centre for roi in mesh.rois] == [(150, 150)]
+
+
+def test_the_second_look_decides() -> None:
+    for scores, good in (([0.9, 0.8], True), ([0.9, 0.2], False)):
+        detector = MeshDetector(FakeBlaze([[100, 100, 200, 200]]), FakeMesh(scores))
+        assert (detector.search(frame_of(np.zeros((400, 400, 3), np.uint8))) is not None) is good
+
+
+TRACK = [100, 100, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "good"),
+    [
+        ([], True),  # a turned head is missed by searches
+        ([[90, 110, 210, 220]], True),
+        ([[160, 160, 220, 220]], True),  # its centre lies in the track
+        ([[20, 100, 160, 200]], True),  # its centre does not, but it overlaps by a third
+        ([[60, 100, 135, 200]], True),  # the same, by a quarter
+        ([[40, 100, 120, 200]], False),  # by an eighth
+        ([[300, 100, 390, 190]], False),
+        ([[300, 100, 390, 190], [105, 105, 195, 195]], True),
+        ([[220, 100, 345, 225], [100, 100, 200, 200]], True),  # larger, but not clearly
+        ([[210, 100, 360, 250], [100, 100, 200, 200]], False),
+        ([[210, 250, 390, 395], [100, 100, 200, 200]], False),
+        ([[0, 0, 0, 0], [100, 100, 200, 200]], True),
+    ],
+)
+def test_still_the_wearer(boxes: list[list[float]], good: bool) -> None:
+    faces = np.array(boxes, np.float32).reshape(-1, 4)
+    assert still_the_wearer(faces, np.array(TRACK, np.float32), (400, 400)) is good
+    mesh = FakeMesh([])
+    detection = Detection(3, np.array(TRACK, np.float32), np.zeros((468, 2), np.float32), "mesh468", 0.9)
+    frame = frame_of(np.zeros((400, 400, 3), np.uint8))
+    assert MeshDetector(FakeBlaze(boxes), mesh).confirm(frame, detection) is good
+    assert mesh.rois == [], "one search network, no mesh"
+
+
+def test_a_large_face_at_the_edge_does_not_end_a_track_that_a_search_would_take_again() -> None:
+    corner, centre = [0, 0, 145, 145], [450, 310, 550, 410]
+    boxes = np.array([corner, centre], np.float32)
+    assert wearer_first(boxes, 1000, 720)[0] == 1
+    assert still_the_wearer(boxes, boxes[1], (1000, 720))
+
+
+def test_confirm_on_a_photograph(mesh: MeshDetector, photograph: np.ndarray) -> None:
+    frame = frame_of(photograph)
+    found = mesh.search(frame)
     assert found is not None
-    assert found.score == 0.8
-    assert mesh.rois[0].centre == (150, 150)
-    assert mesh.rois[1].centre == (340, 140)
-
-
-def test_search_gives_up_after_three_denials() -> None:
-    boxes = [[10 * i, 0, 10 * i + 90, 90] for i in range(5)]
-    mesh = FakeMesh([0.1] * 5)
-    assert MeshDetector(FakeBlaze(boxes), mesh).search(frame_of(np.zeros((400, 400, 3), np.uint8))) is None
-    assert len(mesh.rois) == 3
+    assert mesh.confirm(frame, found)
+    nowhere = replace(found, box=np.array([0, 560, 120, 680], np.float32))
+    assert not mesh.confirm(frame, nowhere)
+    assert mesh.confirm(frame_of(np.full_like(photograph, 120)), found), "nothing seen proves nothing"
 
 
 def test_a_mesh_of_absurd_size_is_no_face() -> None:
@@ -210,6 +255,9 @@ def test_insightface_search_positions(pack: Path) -> None:
     np.testing.assert_allclose(found.box, [320 - 192, 160 - 192, 320 + 192, 160 + 192])
     np.testing.assert_allclose(found.landmarks, np.array([320, 160]) + POINTS * 32)
     assert found.score == pytest.approx(0.9)
+    frame = frame_of(np.zeros((1280, 1280, 3), np.uint8), 4)
+    assert detector.confirm(frame, found)
+    assert not detector.confirm(frame, replace(found, box=np.array([900, 900, 1000, 1000], np.float32)))
     detector.close()
 
 
@@ -228,6 +276,9 @@ def test_insightface_follow_looks_only_around_the_last_face(pack: Path) -> None:
 def test_insightface_low_score_and_nonsense(tmp_path: Path) -> None:
     frame = frame_of(np.zeros((640, 640, 3), np.uint8))
     assert InsightDetector(scrfd(tmp_path / "a" / "det_1.onnx", score=0.3).parent).search(frame) is None
+    blind = InsightDetector(scrfd(tmp_path / "a" / "det_1.onnx", score=0.3).parent)
+    five = Detection(0, np.array([10, 10, 90, 90], np.float32), POINTS, "points5", 0.9)
+    assert blind.confirm(frame, five)
     with pytest.raises(DetectorError, match="not finite"):
         InsightDetector(scrfd(tmp_path / "b" / "det_1.onnx", box=np.nan).parent).search(frame)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from realtime import doctor, v4l2
-from realtime.doctor import Finding, diagnose, to_json
+from realtime.doctor import Finding, diagnose, to_dict
 
 
 def test_every_topic_is_looked_at_and_every_fault_has_a_repair(tmp_path: Path) -> None:
@@ -21,20 +21,21 @@ def test_every_topic_is_looked_at_and_every_fault_has_a_repair(tmp_path: Path) -
     assert all(finding.repair for finding in found if finding.state != "ok")
     personas = [finding for finding in found if finding.topic == "persona"]
     assert [finding.state for finding in personas] == ["ok", "fail"]
+    assert "bob.persona" in (personas[1].repair or "")
     assert any(finding.state == "ok" for finding in found if finding.topic == "runtime")
     assert next(finding for finding in found if finding.topic == "recording").state == "ok"
 
 
 def test_json() -> None:
-    text = to_json([Finding("a", "warn", "b", "c"), Finding("d", "ok", "e")])
-    assert json.loads(text) == {
+    report = to_dict([Finding("a", "warn", "b", "c"), Finding("d", "ok", "e")])
+    assert json.loads(json.dumps(report)) == {
         "findings": [
             {"topic": "a", "state": "warn", "text": "b", "repair": "c"},
             {"topic": "d", "state": "ok", "text": "e", "repair": None},
         ],
         "ok": True,
     }
-    assert json.loads(to_json([Finding("a", "fail", "b", "c")]))["ok"] is False
+    assert to_dict([Finding("a", "fail", "b", "c")])["ok"] is False
 
 
 def test_missing_packages_and_a_second_opencv() -> None:
@@ -55,7 +56,8 @@ def test_personas_must_exist_and_packs_are_found(tmp_path: Path) -> None:
     assert doctor.check_personas([])[0].state == "fail"
     (tmp_path / "buffalo_l").mkdir()
     (tmp_path / "buffalo_l" / "det_10g.onnx").write_bytes(b"")
-    assert "buffalo_l" in doctor.check_insightface(tmp_path).text
+    for folder in (tmp_path, tmp_path / "buffalo_l"):
+        assert f"buffalo_l in {tmp_path} " in doctor.check_insightface(folder).text
     assert "optional" in doctor.check_insightface(tmp_path / "absent").text
 
 

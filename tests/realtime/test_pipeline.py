@@ -218,11 +218,11 @@ def test_a_fault_starts_the_track_afresh(made):
     assert pipeline.counts.first_errors == {"runtime_error": "x (y)"}
 
 
-def test_a_source_that_changes_size_keeps_the_sinks(made):
+def test_a_frame_of_another_size_is_covered(made):
     pipeline, _, _, _, sink, _ = made
-    big = Frame(np.zeros((240, 320, 3), np.uint8), 0, 0, 0)
-    pipeline.step(big)
+    pipeline.step(Frame(np.zeros((240, 320, 3), np.uint8), 0, 0, 0))
     assert sink.pictures[0].shape == (120, 160, 3)
+    assert pipeline.counts.policy == 1
 
 
 def test_limits_and_end_of_input():

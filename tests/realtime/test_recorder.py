@@ -116,6 +116,43 @@ def test_without_a_frame_there_is_no_file_and_an_old_one_stays(tmp_path: Path) -
         sink.send(numbered(0), frame(0, 0))
 
 
+def test_two_recordings_whose_names_differ_only_in_the_ending(tmp_path: Path) -> None:
+    sinks = [RecorderSink(tmp_path / name) for name in ("out.mp4", "out.mkv", "out.mov")]
+    for sink in sinks:
+        sink.open((64, 48), 30.0)
+    for index in range(6):
+        for number, sink in enumerate(sinks):
+            sink.send(numbered(10 * number + index), frame(index, index * 33_333_333))
+    for sink in sinks:
+        sink.close()
+    for number, sink in enumerate(sinks):
+        assert [number_of(pixels) for _, pixels in read_video(sink.path)] == [10 * number + i for i in range(6)]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_what_a_crash_left_is_kept_and_told(tmp_path: Path) -> None:
+    left = [tmp_path / "out.mp4.part.mp4", tmp_path / "out.mp4.part-2.mp4"]
+    for path in left:
+        path.write_bytes(path.name.encode())
+    sink = RecorderSink(tmp_path / "out.mp4")
+    for frames in (3, 0):
+        sink.open((64, 48), 30.0)
+        assert sink.part == tmp_path / "out.mp4.part-3.mp4"
+        assert all(str(path) in sink.report for path in left)
+        for index in range(frames):
+            sink.send(numbered(index), frame(index, index * 33_333_333))
+        sink.close()
+        assert all(str(path) in sink.report for path in left)
+        assert [path.read_bytes() for path in left] == [path.name.encode() for path in left]
+        assert sorted(tmp_path.iterdir()) == sorted([*left, sink.path])
+    for path in left:
+        path.unlink()
+    sink.open((64, 48), 30.0)
+    assert sink.part == left[0]
+    assert "unfinished" not in sink.report
+    sink.close()
+
+
 def test_a_target_that_cannot_be_made_is_refused_at_the_beginning(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match="no folder"):
         RecorderSink(tmp_path / "nowhere" / "out.mp4").open((64, 48), 30.0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,13 +13,13 @@ import numpy as np
 import pytest
 
 from calibration.demo_truth import load_truth
-from engines.errors import RuntimeFailure
-from engines.persona import read_persona
+from engines.errors import DetectorError, RuntimeFailure, SettingsError, SinkError
 from realtime import session
 from realtime.config import Settings
 from realtime.demo import Scorer, run_demo
-from realtime.session import demo_clip, persona_store, run_session
-from realtime.swap import Swapper
+from realtime.detect import MeshDetector
+from realtime.session import demo_clip, run_session
+from realtime.sink import NullSink
 
 
 def decode(path: Path) -> tuple[list[np.ndarray], list[int], str]:
@@ -98,31 +100,42 @@ def test_the_score_can_fail():
 
 @pytest.mark.parametrize("fault", ["detector", "runtime", "nan", "empty"])
 def test_real_stages_that_break_leak_nothing(tmp_path, monkeypatch, fault):
-    """Frames 10 to 19 break; the wearer's face must not be in what leaves."""
+    """Frames 10 to 19 break, deep inside the real stages; the wearer's face must not be in what leaves."""
+    broken = range(10, 20)
     if fault == "detector":
-        real = session.Tracker.update
+        for name in ("follow", "search"):
+            real = getattr(MeshDetector, name)
 
-        def update(self, frame):
-            if 10 <= frame.index < 20:
-                raise RuntimeFailure("broken", hint="test")
-            return real(self, frame)
+            def raising(self, frame, *last, real=real):
+                if frame.index in broken:
+                    raise DetectorError("broken", hint="test")
+                return real(self, frame, *last)
 
-        monkeypatch.setattr(session.Tracker, "update", update)
+            monkeypatch.setattr(MeshDetector, name, raising)
     else:
-        real_swap, calls = Swapper.swap, {"n": -1}
+        opened = session.open_swap_runtime
+        calls = itertools.count()
 
-        def swap(self, face):
-            calls["n"] += 1
-            if 10 <= face.frame_index < 20 and fault == "runtime":
-                raise RuntimeFailure("broken", hint="test")
-            out = real_swap(self, face)
-            if 10 <= face.frame_index < 20 and fault == "empty":
-                out.mask[:] = 0
-            if 10 <= face.frame_index < 20 and fault == "nan":
-                raise RuntimeFailure("NaN", hint="test", kind="bad_output")
-            return out
+        def open_broken(persona, settings):
+            runtime = opened(persona, settings)
+            run = runtime.run
 
-        monkeypatch.setattr(Swapper, "swap", swap)
+            def faulty(feeds):
+                outputs = dict(run(feeds))
+                if next(calls) not in broken:
+                    return outputs
+                if fault == "runtime":
+                    raise RuntimeFailure("broken", hint="test")
+                if fault == "nan":
+                    outputs["swap"] = np.full_like(outputs["swap"], np.nan)
+                else:
+                    outputs["mask"] = np.zeros_like(outputs["mask"])
+                return outputs
+
+            runtime.run = faulty
+            return runtime
+
+        monkeypatch.setattr(session, "open_swap_runtime", open_broken)
     out = tmp_path / "out.mp4"
     result = run_session(Settings(source="demo", sink=(str(out),), frames=30), say=lambda _: None)
     assert result.report["frames"]["policy"] == 10
@@ -136,29 +149,49 @@ def test_real_stages_that_break_leak_nothing(tmp_path, monkeypatch, fault):
         assert detail < 0.35 * real_detail
 
 
-def test_nan_from_the_network_is_a_bad_output():
-    persona = read_persona(persona_store().find("vera"))
+def test_a_recording_never_replaces_its_source(tmp_path):
+    clip = tmp_path / "talk.mp4"
+    shutil.copy(demo_clip(), clip)
+    before = clip.read_bytes()
+    with pytest.raises(SettingsError, match="both source and sink"):
+        run_session(Settings(source=str(clip), sink=(str(clip),)), say=lambda _: None)
+    assert clip.read_bytes() == before
 
-    class Nan:
-        def __init__(self):
-            self.inputs = {"face": (1, 3, 128, 128)}
-            self.outputs = {"swap": (1, 3, 128, 128), "mask": (1, 1, 128, 128), "code": (1, 128)}
 
-        def run(self, feeds):
-            swap = np.full((1, 3, 128, 128), 0.5, np.float32)
-            swap[0, 1, 60, 60] = np.nan
-            return {"swap": swap, "mask": np.ones((1, 1, 128, 128), np.float32), "code": np.zeros((1, 128), np.float32)}
+def test_a_sink_that_fails_does_not_end_the_others(tmp_path, monkeypatch):
+    out = tmp_path / "out.mp4"
 
-    from engines.types import AlignedFace
+    def full(self, pixels, frame):
+        raise SinkError("disk full", hint="test")
 
-    face = AlignedFace(0, np.zeros((128, 128, 3), np.uint8), np.eye(2, 3))
-    with pytest.raises(RuntimeFailure) as error:
-        Swapper(persona, Nan()).swap(face)
-    assert error.value.kind == "bad_output"
+    monkeypatch.setattr(NullSink, "send", full)
+    result = run_session(Settings(source="demo", sink=(str(out), "null"), frames=5), say=lambda _: None)
+    assert result.report["frames"]["sent"] == 5
+    assert "sink null" in result.report["errors"]
+    assert len(decode(out)[0]) == 5
+    alone = run_session(Settings(source="demo", sink=("null",), frames=5), say=lambda _: None)
+    assert isinstance(alone.error, SinkError)
+    assert alone.report["error"]["hint"] == "test"
+
+
+def test_a_file_is_never_called_stalled(monkeypatch):
+    """A slow disk must not put policy pictures into a recording."""
+    limits = []
+    real = session.Pipeline.__init__
+
+    def remember(self, *arguments, **named):
+        limits.append(named["limits"])
+        real(self, *arguments, **named)
+
+    monkeypatch.setattr(session.Pipeline, "__init__", remember)
+    run_session(Settings(source="demo", sink=("null",), frames=1), say=lambda _: None)
+    run_session(Settings(source="pattern", sink=("null",), frames=1), say=lambda _: None)
+    assert [limit.stall_s is None for limit in limits] == [True, False]
+    assert [limit.deadline_ms is None for limit in limits] == [True, False]
 
 
 def test_memory_is_flat(tmp_path):
-    """Resident size over a thousand frames after the first hundred (the long version is bench_pipeline.py)."""
+    """Resident size over 400 frames; over 5,000 frames: python benchmarks/bench_pipeline.py --frames 5000."""
     statm = Path("/proc/self/statm")
     if not statm.exists():
         pytest.skip("resident size is read from /proc")

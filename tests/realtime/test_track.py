@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 
+import cv2
+import insightface.data
 import numpy as np
 import pytest
 
 from engines.errors import DetectorError
 from engines.geometry import ALIGN_POINTS_68, TEMPLATE, TEMPLATE_5, frame_to_crop, invert, transform
 from engines.types import Detection, Frame
+from realtime.detect import MeshDetector
 from realtime.track import Tracker, TrackerConfig
 
 SIZE = 128
@@ -22,8 +25,8 @@ class Script:
 
     name = "script"
 
-    def __init__(self, follow: str, search: str) -> None:
-        self._answers = {"f": iter(follow), "s": iter(search)}
+    def __init__(self, follow: str, search: str, confirm: str = "") -> None:
+        self._answers = {"f": iter(follow), "s": iter(search), "c": iter(confirm)}
         self.asked = ""
 
     def _answer(self, what: str, frame: Frame) -> Detection | None:
@@ -39,6 +42,10 @@ class Script:
     def follow(self, frame: Frame, last: Detection) -> Detection | None:
         assert last.frame_index == frame.index - 1
         return self._answer("f", frame)
+
+    def confirm(self, frame: Frame, detection: Detection) -> bool:
+        assert detection.frame_index == frame.index
+        return self._answer("c", frame) is not None
 
     def close(self) -> None: ...
 
@@ -111,9 +118,74 @@ def test_reset_forgets_the_face() -> None:
     assert detector.asked == "ss"
 
 
-def test_a_cadence_below_one_is_refused() -> None:
+@pytest.mark.parametrize("config", [TrackerConfig(search_every=0), TrackerConfig(check_every=0)])
+def test_a_cadence_below_one_is_refused(config: TrackerConfig) -> None:
+    with pytest.raises(DetectorError, match="is below 1"):
+        Tracker(Script("", ""), config)
+
+
+def test_a_track_is_checked_once_in_so_many_followed_frames() -> None:
+    detector = Script("y" * 100, "y", "yyy")
+    tracker = Tracker(detector)
+    assert run(tracker, 100) == "#" * 100
+    assert detector.asked == "s" + ("f" * 30 + "c") * 3 + "f" * 9
+    assert (tracker.counts.searched, tracker.counts.followed, tracker.counts.checked) == (1, 99, 3)
+
+
+def test_a_track_denied_again_and_again_ends_covered_and_is_searched_for_in_the_next_frame() -> None:
+    detector = Script("yyyyyy", "yy", "nn")
+    tracker = Tracker(detector, TrackerConfig(check_every=2, denials=2))
+    assert run(tracker, 6) == "####.#"
+    assert detector.asked == "s" + "ffc" + "ffc" + "s"
+    assert (tracker.counts.followed, tracker.counts.checked, tracker.counts.lost) == (3, 2, 1)
+
+
+def test_one_denial_between_confirmations_means_nothing() -> None:
+    detector = Script("y" * 12, "y", "nynyny")
+    assert run(Tracker(detector, TrackerConfig(check_every=2, denials=2)), 13) == "#" * 13
+
+
+def test_the_count_of_unchecked_frames_begins_with_each_track() -> None:
+    detector = Script("yynyyy", "yy", "y")
+    assert run(Tracker(detector, TrackerConfig(check_every=3)), 7) == "#######"
+    assert detector.asked == "sfff" + "sfffc"
+
+
+def test_an_error_in_a_check_ends_the_track() -> None:
+    detector = Script("y", "yy", "!")
+    tracker = Tracker(detector, TrackerConfig(check_every=1))
+    shots = frames(3)
+    tracker.update(shots[0])
     with pytest.raises(DetectorError):
-        Tracker(Script("", ""), TrackerConfig(search_every=0))
+        tracker.update(shots[1])
+    assert tracker.update(shots[2]) is not None
+    assert detector.asked == "sfcs"
+
+
+def test_a_wrong_track_ends_with_the_real_networks() -> None:
+    """The tracked face stays small while another comes close to the camera; it takes over after the next check."""
+    photograph = insightface.data.get_image("t1")
+    head = photograph[200:480, 400:640]
+    scene = np.full((720, 1280, 3), 110, np.uint8)
+    scene[60:340, 60:300] = head
+    detector = MeshDetector.load()
+    tracker = Tracker(detector, TrackerConfig(check_every=3, denials=1))
+    for index in range(7):
+        found = tracker.update(Frame(scene, index, 0, 0))
+        assert found is not None
+        assert found.landmarks[:, 0].mean() < 300
+    assert (tracker.counts.checked, tracker.counts.lost) == (2, 0)
+    close_by = scene.copy()
+    close_by[70:630, 600:1080] = cv2.resize(head, (480, 560))
+    middles = []
+    for index in range(7, 11):
+        found = tracker.update(Frame(close_by, index, 0, 0))
+        middles.append(None if found is None else float(found.landmarks[:, 0].mean()))
+    detector.close()
+    assert max(middles[:2]) < 300
+    assert middles[2] is None
+    assert middles[3] > 600
+    assert (tracker.counts.checked, tracker.counts.lost, tracker.counts.searched) == (3, 1, 2)
 
 
 # ---- alignment -------------------------------------------------------------------------------------------------------

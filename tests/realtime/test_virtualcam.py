@@ -20,6 +20,7 @@ class MemoryCamera:
 
     opened: list[MemoryCamera]
     refusals: list[str]
+    stuck = False
 
     def __init__(self, *, width: int, height: int, fps: float, fourcc: int, device: str | None, **_: Any) -> None:
         if self.refusals:
@@ -34,6 +35,8 @@ class MemoryCamera:
 
     def close(self) -> None:
         self.closed += 1
+        if self.stuck and self.closed == 1:  # pyvirtualcam calls it once more when the camera is collected
+            raise RuntimeError("device is stuck")
 
     def device(self) -> str:
         return self.name
@@ -76,6 +79,23 @@ def test_wrong_pictures_and_a_closed_camera_are_refused(memory: type[MemoryCamer
     with pytest.raises(SinkError, match="unexpected frame shape"):
         sink.send(np.zeros((5, 6, 3), np.uint8), frame(0, 0))
     sink.close()
+
+
+def test_a_camera_that_does_not_close_is_a_sink_error(
+    memory: type[MemoryCamera], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.stuck = True
+    sink = VirtualCameraSink(backend="mem")
+    sink.open((6, 4), 30.0)
+    with pytest.raises(SinkError, match="device is stuck") as caught:
+        sink.close()
+    assert caught.value.hint
+    assert "stuck" in sink.report
+    sink.close()
+    monkeypatch.setattr(v4l2, "output_size", lambda _path: (640, 480))
+    if sys.platform == "linux":  # the fault that made it close is told, not the one of closing
+        with pytest.raises(SinkError, match="640x480"):
+            VirtualCameraSink("/dev/video97", backend="mem").open((1280, 720), 30.0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks v4l2loopback")

@@ -1,0 +1,24 @@
+"""Entry point of ``personacam`` and ``python -m realtime``: explains a system library that OpenCV misses."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        from realtime.cli import app
+    except ImportError as error:
+        if ".so" not in str(error):
+            raise
+        sys.stderr.write(
+            f"a system library is missing: {error}\n"
+            "  -> sudo apt-get install libgl1 libglib2.0-0  (or your distribution's packages of these libraries)\n"
+        )
+        raise SystemExit(1) from error
+    app()
+
+
+if __name__ == "__main__":
+    main()
