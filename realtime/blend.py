@@ -19,8 +19,8 @@ from engines.geometry import CORE, MOUTH_TOP, invert, rescale_crop, transform
 from engines.types import F64, U8, Swap
 from realtime import kernels
 
-GAIN_RANGE = (0.5, 2.0)
-"""Contrast is never changed by more than a factor of two, whatever the statistics say."""
+GAIN_RANGE = (0.85, 1.2)
+"""Contrast is hardly changed, whatever the statistics say: more of it turned a persona's shading into patches."""
 MAX_SHIFT = 60.0
 """Levels by which the swap's mean may be moved."""
 MIN_STATISTICS_PIXELS = 16
@@ -28,8 +28,8 @@ MIN_STATISTICS_PIXELS = 16
 MIN_STD = 1.0
 """Levels. A flatter face has no contrast to match: its gain is 1."""
 MIN_CORE_SHARE = 0.5
-"""Share of the face's core (geometry.CORE), of its eyes and of its mouth, that the softened mask must cover. A turned head
-takes a part of it (0.57 of the mouth at the least in the demo); below this, the swap is no disguise."""
+"""Share of the face's core (geometry.CORE), of its eyes and of its mouth, that the softened mask must cover. A turned
+head takes a part of it (0.57 of the mouth at the least in the demo); below this, the swap is no disguise."""
 COVERING_ALPHA = 127
 """A pixel counts as covered above this: it shows more of the swap than of the wearer."""
 

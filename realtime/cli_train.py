@@ -51,7 +51,7 @@ def train(
     personas: Annotated[list[str] | None, typer.Option("--persona", help="vera or kofi; both unless named.")] = None,
     wearers: Annotated[int, typer.Option(min=1, help="Invented people to learn from.")] = 40,
     states: Annotated[int, typer.Option(min=1, help="Poses, expressions and lights.")] = 2400,
-    steps: Annotated[int, typer.Option(min=1, help="Length of the schedule, in batches.")] = 8000,
+    steps: Annotated[int, typer.Option(min=1, help="Length of the schedule, in batches.")] = 5706,
     max_minutes: Annotated[
         float | None, typer.Option(help="Length of the schedule in time, if that is shorter.")
     ] = None,

@@ -9,6 +9,7 @@ from calibration.people.camera import Camera
 from calibration.people.identity import Identity
 from calibration.people.picture import Sensor
 from calibration.people.render import Renderer
+from calibration.people.shape import head_model
 from calibration.people.state import Light, State
 
 _FRIENDLY = State(
@@ -25,7 +26,10 @@ def portrait(renderer: Renderer, who: Identity, size: int = 384) -> NDArray[np.u
     """(size, size, 3) BGR."""
     actor = renderer.actor(who)
     try:
-        camera = Camera(position=(0.0, 7.15, 15.0), width=size, height=size, focal_px=3.9 * size)
+        # People differ in height: the camera looks at this one's eyes from just below the hairline.
+        face = actor.pose(_FRIENDLY).skin[head_model().fine_index["landmarks"]]
+        height = float(face[:, 1].mean()) + 0.2
+        camera = Camera(position=(0.0, height, 15.0), width=size, height=size, focal_px=4.4 * size)
         return renderer.shoot(actor, _FRIENDLY, camera, sensor=Sensor(noise=0.003, jpeg_quality=None)).pixels
     finally:
         actor.close()

@@ -78,7 +78,7 @@ def matched_statistics(swap, config, dt_s=0.0):
 
 def test_full_strength_gives_the_wearers_mean_and_contrast():
     swap = a_swap()
-    face = np.clip(swap.face.pixels * [0.8, 1.1, 1.2] + [20, -30, 10], 0, 255).astype(np.uint8)
+    face = np.clip(swap.face.pixels * [0.9, 1.05, 1.1] + [20, -30, 10], 0, 255).astype(np.uint8)
     swap = replace(swap, face=replace(swap.face, pixels=face))
     matched = matched_statistics(swap, BlendConfig(colour_strength=1.0))
     np.testing.assert_allclose(matched.mean(axis=(0, 1)), face.mean(axis=(0, 1)), atol=1e-9)
