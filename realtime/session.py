@@ -113,6 +113,30 @@ class Signals:
                 signal.signal(number, handler)
 
 
+def _wear(settings: Settings, stack: ExitStack, say: Say) -> tuple[Persona, Runtime, Stages]:
+    """Persona, its runtime and all stages; ``stack`` closes the networks."""
+    persona = read_persona(persona_store().find(settings.persona))
+    labelled = resolve_label(settings.label, persona.manifest.kind)
+    runtime = open_swap_runtime(persona, settings)
+    stack.callback(runtime.close)
+    detector = _detector(settings)
+    stack.callback(detector.close)
+    say(f"persona {persona.manifest.title} ({persona.manifest.kind}), {runtime.name} {runtime.precision}")
+    swapper = Swapper(persona, runtime)
+    blend = BlendConfig(settings.erode, settings.feather, colour_strength=settings.colour_strength)
+    compiled = kernels.warm_up()
+    if compiled > 1:
+        say(f"kernels compiled in {compiled:.1f} s; the next start is quicker")
+    stages = Stages(
+        Tracker(detector, TrackerConfig(smooth=settings.smooth)),
+        kernels.crop_face,
+        swapper,
+        Blender(blend, swapper.swap_size),
+        Label(position=settings.label_position) if labelled else None,
+    )
+    return persona, runtime, stages
+
+
 def run_session(
     settings: Settings, *, say: Say, stop: threading.Event | None = None, watch: Watch | None = None
 ) -> Result:
@@ -125,48 +149,29 @@ def run_session(
     with ExitStack() as stack:
         signals = Signals(stop)
         stack.enter_context(signals.installed())
-        persona = read_persona(persona_store().find(settings.persona))
-        label = (
-            Label(position=settings.label_position) if resolve_label(settings.label, persona.manifest.kind) else None
-        )
-        runtime = open_swap_runtime(persona, settings)
-        stack.callback(runtime.close)
-        detector = _detector(settings)
-        stack.callback(detector.close)
-        say(f"persona {persona.manifest.title} ({persona.manifest.kind}), {runtime.name} {runtime.precision}")
-        swapper = Swapper(persona, runtime)
-        blender = Blender(
-            BlendConfig(settings.erode, settings.feather, colour_strength=settings.colour_strength), swapper.swap_size
-        )
-        compiled = kernels.warm_up()
-        if compiled > 1:
-            say(f"kernels compiled in {compiled:.1f} s; the next start is quicker")
+        persona, runtime, stages = _wear(settings, stack, say)
         config = SourceConfig((settings.width, settings.height), settings.fps, loop=settings.loop)
         sinks = [open_sink(spec) for spec in settings.sink]
         source = open_source(settings.source, config, {"demo": demo_clip()})
-        offline = _is_offline(source, sinks)
-        paced = settings.pace == "on" or (settings.pace == "auto" and not offline)
+        paced = settings.pace == "on" or (settings.pace == "auto" and not _is_offline(source, sinks))
         capture = CaptureThread(source, "newest" if paced or source.live else "lossless", pace=paced)
         stack.callback(capture.stop)
         _refuse_own_source(settings, source)
-        size = source.size
-        gate = PolicyGate(settings.policy, hold_s=settings.hold_s, card=settings.card, size=size)
+        gate = PolicyGate(settings.policy, hold_s=settings.hold_s, card=settings.card, size=source.size)
         if settings.policy is FailurePolicy.PASSTHROUGH:
             say("policy passthrough: frames without a swap show YOUR OWN FACE")
         for sink in sinks:
             stack.callback(_close_quietly, sink)
-            sink.open(size, source.fps)
+            sink.open(source.size, source.fps)
             say(sink.report)
         say(source.report)
         trace = Trace()
         pipeline = Pipeline(
             capture.latest,
-            Stages(
-                Tracker(detector, TrackerConfig(smooth=settings.smooth)), kernels.crop_face, swapper, blender, label
-            ),
+            stages,
             gate,
             sinks,
-            size=size,
+            size=source.size,
             limits=_limits(settings, in_time=paced or source.live),
             trace=trace,
             watch=watch,

@@ -57,7 +57,7 @@ def test_expression_moves_what_it_names():
 
 
 def test_turn_head_is_a_rotation_where_the_weight_is_one():
-    points = [*np.random.default_rng(0).normal(size=(20, 3)), 0, 7, 0]
+    points = np.random.default_rng(0).normal(size=(20, 3)) + np.array([0, 7, 0])
     turned = turn_head(points, np.ones(20), np.array([0, 0.6, 0]), np.array([0.1, 0, 0]))
     before = np.linalg.norm(points[:, None] - points[None], axis=2)
     after = np.linalg.norm(turned[:, None] - turned[None], axis=2)
