@@ -1,4 +1,4 @@
-"""Entry point of ``personacam`` and ``python -m realtime``: explains a system library that OpenCV misses."""
+"""Entry point of the command, also of this package run as a module: explains a system library that OpenCV misses."""
 
 from __future__ import annotations
 
