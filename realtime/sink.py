@@ -127,7 +127,7 @@ class PreviewSink:
                 hint="run it in a desktop session, or use --sink FILE.mp4 or --sink virtualcam",
             )
         try:
-            cv2.namedWindow(self._title, cv2.WINDOW_NORMAL)
+            cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_GUI_NORMAL)
             self._open = True
             cv2.resizeWindow(self._title, *size)
         except cv2.error as error:
