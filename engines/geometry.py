@@ -174,6 +174,18 @@ def frame_to_crop(landmarks: NDArray[np.floating], layout: LandmarkLayout, size:
     return fit_similarity(points, template * size - 0.5)
 
 
+FEATURES_68 = np.array([*range(18, 26), *range(36, 60)])
+"""Brows without their ends, eyes and outer lips: what a face is recognised by. On a turned head the ends of the brows
+and the nose stand out of the face's outline."""
+
+
+def features(landmarks: NDArray[np.floating], layout: LandmarkLayout, to_frame: F64) -> F64 | None:
+    """(32, 2) brows, eyes and lips in crop pixels, or None for layouts that do not have them."""
+    if layout == "points5":
+        return None
+    return transform(invert(to_frame), points_68(landmarks, layout)[FEATURES_68])
+
+
 def invert(affine: F64) -> F64:
     """Inverse of a (2, 3) affine."""
     linear = np.linalg.inv(affine[:, :2])

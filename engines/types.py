@@ -63,6 +63,8 @@ class AlignedFace:
     """(S, S, 3) uint8 BGR."""
     to_frame: F64
     """(2, 3) affine: crop pixel (x, y, 1) -> frame pixel (x, y)."""
+    features: F64 | None = None
+    """(N, 2) crop pixels of the wearer's brows, eyes and mouth, which a swap has to cover; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)

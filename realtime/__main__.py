@@ -6,7 +6,15 @@ import sys
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. Ctrl-C at any moment ends without a traceback, with the shell's status for it."""
+    try:
+        _start()
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        raise SystemExit(130) from None
+
+
+def _start() -> None:
     try:
         from realtime.cli import app
     except ImportError as error:

@@ -18,6 +18,7 @@ from engines.errors import DetectorError, RuntimeFailure, SettingsError
 from engines.geometry import CORE, MOUTH_TOP, invert, rescale_crop, transform
 from engines.types import F64, U8, Swap
 from realtime import kernels
+from realtime.cover import Cover
 
 GAIN_RANGE = (0.85, 1.2)
 """Contrast is hardly changed, whatever the statistics say: more of it turned a persona's shading into patches."""
@@ -102,6 +103,7 @@ class Blender:
         end = float(swap_size)
         self._core = _core_pixels(swap_size)
         self._outer_ring: F64 = np.array([[-1.0, -1.0], [end, -1.0], [end, end], [-1.0, end]])
+        self._cover = Cover(swap_size)
         self._soft: U8 = np.zeros((swap_size, swap_size), np.uint8)
         self._wearer: U8 = np.zeros((swap_size, swap_size, 3), np.uint8)
         self._table = np.zeros((swap_size + 2, swap_size + 2), np.uint64)
@@ -189,13 +191,19 @@ class Blender:
         if self.core_share(soft) < MIN_CORE_SHARE:
             return 0
         gain, offset = self.match_colour(swap, soft, dt_s)
+        pixels = swap.pixels
+        if swap.face.features is not None:
+            area = self._cover.area(swap.face.features, self.swap_size / swap.face.pixels.shape[0], swap.mask)
+            cv2.max(soft, area, dst=soft)
+            _clear_border(soft, 1)
+            pixels = self._cover.extend(swap.pixels)
         # One swap pixel more than the square: it fades out there.
         corners = transform(swap_to_frame, self._outer_ring)
         height, width = out.shape[:2]
         low = np.clip(np.floor(corners.min(axis=0)), 0, (width, height)).astype(int)
         high = np.clip(np.ceil(corners.max(axis=0)) + 1, 0, (width, height)).astype(int)
         return kernels.paste(
-            out, swap.pixels, soft, frame_to_swap, gain, offset, self._table, low[0], low[1], high[0], high[1]
+            out, pixels, soft, frame_to_swap, gain, offset, self._table, low[0], low[1], high[0], high[1]
         )
 
     def _check(self, out: U8, swap: Swap) -> None:

@@ -54,9 +54,12 @@ def _run(settings: Settings, *, as_json: bool) -> None:
 
 def _show(report: dict[str, Any], table: Table, *, as_json: bool) -> None:
     frames = report["frames"]
+    reasons = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report["policy_reasons"].items())
+    without = "sent AS THEY ARE" if report["policy"] == FailurePolicy.PASSTHROUGH.value else "covered"
     say(
-        f"{frames['sent']} frames sent: {frames['swapped']} swapped, {frames['policy']} covered by the policy"
-        f" {report['policy_reasons'] or ''}, {frames['dropped']} dropped; {report['fps']:.1f} frames a second"
+        f"{frames['sent']} frames sent: {frames['swapped']} swapped, {frames['policy']} without a swap {without} by the"
+        f" policy {report['policy']}{f' ({reasons})' if reasons else ''}, {frames['dropped']} dropped;"
+        f" {report['fps']:.1f} frames a second"
     )
     console.print(table)
     if as_json:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 def _need_training_extra() -> None:
     missing = [name for name in ("torch", "moderngl", "safetensors", "scipy") if importlib.util.find_spec(name) is None]
     if missing:
-        raise MissingDependencyError(f"training needs {', '.join(missing)}", hint="pip install 'personacam[train]'")
+        names = ", ".join(missing)
+        hint = "in the folder of personacam: pip install '.[train]'"
+        raise MissingDependencyError(f"training needs {names}", hint=hint)
 
 
 class _Board:
@@ -62,7 +64,7 @@ def train(
     """Render invented people, train encoder and persona decoders on them, export and package.
 
     Ctrl-C saves; the same command continues. The defaults are the recipe of the shipped personas: about half an hour
-    of rendering and an hour of training on two cores.
+    of rendering and 50 minutes of training on two cores.
 
     Examples:
         personacam train --out runs/first

@@ -18,6 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
+from engines import geometry
 from engines.errors import DetectorError, PersonacamError, RuntimeFailure, SinkError, SourceError
 from engines.types import F64, U8, AlignedFace, Detection, Frame, Swap
 from realtime.latest import Closed, Latest
@@ -191,7 +192,8 @@ class Pipeline:
                 stages.crop(frame.pixels, to_frame, self._crop)
             reason = Reason.RUNTIME_ERROR
             with trace.stage("swap"):
-                swap = stages.swap.swap(AlignedFace(frame.index, self._crop, to_frame))
+                features = geometry.features(detection.landmarks, detection.layout, to_frame)
+                swap = stages.swap.swap(AlignedFace(frame.index, self._crop, to_frame, features))
             with trace.stage("blend"):
                 np.copyto(self._out, frame.pixels)
                 pasted = stages.blend.paste(self._out, swap, self._dt_s(frame))

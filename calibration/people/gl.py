@@ -54,7 +54,7 @@ class GL:
             import moderngl
         except ImportError as error:
             raise MissingDependencyError(
-                "rendering invented people needs moderngl", hint="pip install 'personacam[train]'"
+                "rendering invented people needs moderngl", hint="in the folder of personacam: pip install '.[train]'"
             ) from error
         self.moderngl = moderngl
         try:
