@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.people.footage import CROP_SIZE, MARGIN, shoot_crops
+from calibration.people.footage import shoot_crops
 from calibration.people.identity import RENDERER_VERSION, Identity
 from calibration.people.render import Renderer
 from calibration.people.state import random_state
@@ -90,7 +90,7 @@ def info_of(plan: Plan) -> FaceSetInfo:
         "validation_states_per_wearer": plan.validation_states_per_wearer,
     }
     origin = f"people-renderer {RENDERER_VERSION}; personas {' '.join(plan.personas)}"
-    return FaceSetInfo(origin, f"invented:{plan.seed}", seeds, CROP_SIZE, MARGIN)
+    return FaceSetInfo(origin, f"invented:{plan.seed}", seeds)
 
 
 def _jobs(part: Part, finished: set[int]) -> list[ShardJob]:

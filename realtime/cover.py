@@ -23,10 +23,9 @@ _SOLID = 200
 
 
 class Cover:
-    """For swaps of one size; owns its buffers, which are given out until the next call."""
+    """For swaps of one size: first ``area``, then ``extend``, whose result belongs to this object until the next call."""
 
     def __init__(self, swap_size: int) -> None:
-        self._size = swap_size
         self._margin = max(1, round(MARGIN * swap_size))
         self._farthest = max(1, round(FARTHEST * swap_size))
         self._solid: U8 = np.zeros((swap_size, swap_size), np.uint8)

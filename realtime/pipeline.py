@@ -189,10 +189,10 @@ class Pipeline:
                 return Reason.NO_FACE, None
             with trace.stage("align"):
                 to_frame = stages.track.align(detection, len(self._crop), frame.timestamp_ns / 1e9)
+                features = geometry.features(detection.landmarks, detection.layout, to_frame)
                 stages.crop(frame.pixels, to_frame, self._crop)
             reason = Reason.RUNTIME_ERROR
             with trace.stage("swap"):
-                features = geometry.features(detection.landmarks, detection.layout, to_frame)
                 swap = stages.swap.swap(AlignedFace(frame.index, self._crop, to_frame, features))
             with trace.stage("blend"):
                 np.copyto(self._out, frame.pixels)

@@ -16,10 +16,7 @@ from calibration.people.identity import Identity
 from calibration.people.picture import Sensor
 from calibration.people.render import Renderer
 from calibration.people.state import State
-
-CROP_SIZE = 160
-MARGIN = 1.25
-"""The stored crop is this many times as wide as the one that networks see: 128 of 160 pixels."""
+from engines.faceset import DEFAULT_MARGIN, DEFAULT_SIZE
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,13 @@ def shoot_crops(renderer: Renderer, who: Identity, states: Sequence[State], *, a
     try:
         for state in states:
             shot = renderer.shoot(
-                actor, state, Camera(), crop_size=CROP_SIZE, margin=MARGIN, hair=not as_persona, sensor=sensor
+                actor,
+                state,
+                Camera(),
+                crop_size=DEFAULT_SIZE,
+                margin=DEFAULT_MARGIN,
+                hair=not as_persona,
+                sensor=sensor,
             )
             yield CropTruth(shot.pixels, shot.mask, shot.landmarks, (state.yaw, state.pitch, state.roll))
     finally:
