@@ -23,7 +23,7 @@ _SOLID = 200
 
 
 class Cover:
-    """For swaps of one size: first ``area``, then ``extend``, whose result belongs to this object until the next call."""
+    """For swaps of one size: first ``area``, then ``extend``, whose result belongs to this object until the next."""
 
     def __init__(self, swap_size: int) -> None:
         self._margin = max(1, round(MARGIN * swap_size))
