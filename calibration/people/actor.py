@@ -11,14 +11,16 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from calibration.people.brows import BrowStrands, Lashes
 from calibration.people.camera import orthographic
 from calibration.people.features import Mouth, eye_mesh, gaze_rotation
 from calibration.people.gl import GL, SHADOW_SIDE
 from calibration.people.identity import Identity
+from calibration.people.prop_rig import PropRig
 from calibration.people.shape import HEAD_PIVOT, HeadModel, Points, head_model, turn_head, vertex_normals
 from calibration.people.skin import TEXTURE_SIZE, SkinMaps, paint
 from calibration.people.state import State
-from calibration.people.strands import BrowStrands, Lashes, Ribbons, grow_hair, ribbons
+from calibration.people.strands import Ribbons, grow_hair, ribbons
 
 _DETAIL_POINTS = 4
 _STRAND_FORMAT = ("3f 3f 4f 3f 1f", "position", "tangent", "shape", "colour", "head_weight")
@@ -124,6 +126,7 @@ class Actor:
         hair = grow_hair(who.hair, head, skin, normals, shared.free, rng)
         self.hair: dict[str, Any] | None = None if hair is None else self._strand_arrays(hair)
         self._make_detail()
+        self.props = PropRig(gl, head, skin, who)
 
     # ---- buffers
 
@@ -149,7 +152,7 @@ class Actor:
         layout: list[tuple[Any, ...]] = [
             (self._skin_buffer, "3f 3f 2f 3f 1f", "position", "normal", "uv", "rest", "occlusion")
         ]
-        self.skin = {name: self._array(name, layout, index) for name in ("skin", "skin_depth", "skin_class")}
+        self.skin = {name: self._array(name, layout, index) for name in ("skin", "skin_depth")}
 
     def _make_eyes_and_mouth(self) -> None:
         self._eye_mesh = eye_mesh()
@@ -159,7 +162,7 @@ class Actor:
             buffer = self._buffer(reserve=len(self._eye_mesh.positions) * 48)
             layout: list[tuple[Any, ...]] = [(buffer, "3f 3f 3f 3f", "position", "normal", "direction", "turned")]
             self._eye_buffers.append(buffer)
-            self.eyes.append({name: self._array(name, layout, index) for name in ("eye", "eye_class")})
+            self.eyes.append(self._array("eye", layout, index))
         balls = [self._neutral[self._head.index[f"{side}_eye"]] for side in ("left", "right")]
         self._eye_centres = [(b.min(0) + b.max(0)) / 2 for b in balls]
         self._eye_radii = [float(np.ptp(b[:, 1])) / 2 for b in balls]
@@ -167,12 +170,12 @@ class Actor:
         self._mouth_buffer = self._buffer(reserve=len(self._mouth.colour) * 40)
         index = self._buffer(self._mouth.triangles.astype(np.uint32).tobytes())
         mouth_layout: list[tuple[Any, ...]] = [(self._mouth_buffer, "3f 3f 4f", "position", "normal", "colour")]
-        self.mouth = {name: self._array(name, mouth_layout, index) for name in ("mouth", "mouth_class")}
+        self.mouth = self._array("mouth", mouth_layout, index)
 
     def _strand_arrays(self, strands: Ribbons) -> dict[str, Any]:
         buffer = self._buffer(strands.vertices.tobytes())
         index = self._buffer(strands.indices.tobytes())
-        names = ("strand", "strand_depth", "strand_class")
+        names = ("strand", "strand_depth")
         return {name: self._array(name, [(buffer, *_STRAND_FORMAT)], index) for name in names}
 
     def _make_detail(self) -> None:
@@ -293,6 +296,7 @@ class Actor:
 
     def close(self) -> None:
         """Free buffers and textures."""
+        self.props.close()
         for thing in self._resources:
             thing.release()
         self._resources.clear()

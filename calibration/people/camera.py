@@ -25,7 +25,7 @@ class Camera:
         cx, cy = self.width / 2 - 0.5, self.height / 2 - 0.5
         return np.array([[self.focal_px, 0, cx], [0, self.focal_px, cy], [0, 0, 1.0]])
 
-    def view_projection(self, near: float = 4.0, far: float = 40.0) -> Matrix:
+    def view_projection(self, near: float = 1.0, far: float = 40.0) -> Matrix:
         """World decimetres -> clip space."""
         projection = np.zeros((4, 4))
         projection[0, 0] = 2 * self.focal_px / self.width

@@ -17,14 +17,10 @@ SHADOW_SIDE = 1024
 _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "skin": ("skin.vert", ("skin_common.glsl", "light.glsl", "skin.frag")),
     "skin_depth": ("skin.vert", ("depth.frag",)),
-    "skin_class": ("skin.vert", ("skin_common.glsl", "skin_class.frag")),
     "eye": ("eye.vert", ("light.glsl", "eye.frag")),
-    "eye_class": ("eye.vert", ("class.frag",)),
     "mouth": ("mouth.vert", ("light.glsl", "mouth.frag")),
-    "mouth_class": ("mouth.vert", ("class.frag",)),
     "strand": ("strand.vert", ("light.glsl", "strand.frag")),
-    "strand_depth": ("strand.vert", ("depth.frag",)),
-    "strand_class": ("strand.vert", ("class.frag",)),
+    "strand_depth": ("strand.vert", ("strand_depth.frag",)),
     "unwrap": ("unwrap.vert", ("unwrap.frag",)),
 }
 
@@ -42,8 +38,7 @@ class Targets:
     height: int
     layers: Any
     textures: list[Any]
-    classes: Any
-    class_texture: Any
+    depth: Any
 
 
 class GL:
@@ -79,14 +74,13 @@ class GL:
         key = (width, height)
         if key not in self._targets:
             textures = [self.context.texture(key, 4, dtype="f2") for _ in range(3)]
-            class_texture = self.context.texture(key, 1)
+            depth = self.context.depth_texture(key)
             self._targets[key] = Targets(
                 width,
                 height,
-                self.context.framebuffer(textures, self.context.depth_renderbuffer(key)),
+                self.context.framebuffer(textures, depth),
                 textures,
-                self.context.framebuffer([class_texture], self.context.depth_renderbuffer(key)),
-                class_texture,
+                depth,
             )
         return self._targets[key]
 

@@ -18,11 +18,13 @@ _ROOM = (320, 180)
 
 @dataclass(frozen=True)
 class Layers:
-    """What the shaders wrote, (H, W, 4) linear RGB: albedo + coverage, irradiance + scattering, gloss + 1."""
+    """What the shaders wrote, (H, W, 4) linear RGB: albedo + coverage, irradiance + scattering, gloss + class."""
 
     albedo: F32
     irradiance: F32
     gloss: F32
+    glare: F32
+    """(H, W) 0..1: how much of what is behind a lens its reflection hides."""
 
 
 @dataclass(frozen=True)

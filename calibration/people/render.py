@@ -27,7 +27,12 @@ from engines import geometry
 
 FACE_TOP_DM = 7.80
 """The swapped area ends here on the forehead of the average head: above every brow, below every hairline."""
-CLASSES = {"face": 1, "skin": 2, "eyes": 3, "mouth": 4, "hair": 5, "cloth": 7}
+CLASSES = {
+    "face": 1, "skin": 2, "eyes": 3, "mouth": 4, "hair": 5, "beard": 6, "cloth": 7, "glasses": 8, "headphones": 9,
+    "microphone": 10, "hand": 11, "cap": 12,
+}  # fmt: skip
+FACE_CLASSES = tuple(CLASSES[name] for name in ("face", "eyes", "mouth", "beard"))
+"""What a swap replaces."""
 _BUMP = 0.10
 
 
@@ -45,6 +50,8 @@ class Shot:
     """(68, 2) iBUG points in pixels of this picture, centres at integers."""
     landmarks_3d: NDArray[np.float32]
     """(68, 3) in world decimetres."""
+    landmarks_visible: NDArray[np.bool_]
+    """(68,) in the picture and not hidden behind the head, hair or a prop."""
     frame_to_picture: NDArray[np.float64]
     """(2, 3) affine from the camera's frame to this picture; the identity for whole frames."""
 
@@ -76,11 +83,11 @@ class Renderer:
         self,
         actor: Actor,
         state: State,
-        camera: Camera,
+        camera: Camera | None = None,
         *,
         crop_size: int | None = None,
         margin: float = 1.0,
-        supersample: float = 2.0,
+        supersample: float = 1.5,
         hair: bool = True,
         sensor: Sensor | None = None,
     ) -> Shot:
@@ -88,8 +95,9 @@ class Renderer:
 
         Without ``crop_size`` the camera's whole picture; with it the aligned crop of that many pixels, ``margin`` times
         as wide as the family's crop, drawn directly. ``hair=False`` leaves the strands out, which is how a persona is
-        trained: the wearer keeps their own hair.
+        trained: the wearer keeps their own hair. ``camera`` and ``sensor`` take the place of the state's own.
         """
+        camera, sensor = camera or state.camera, sensor or state.sensor
         posed = actor.pose(state)
         world = posed.skin[head_model().fine_index["landmarks"]].copy()
         world[17:27] = actor.brow_landmarks(posed)
@@ -104,19 +112,19 @@ class Renderer:
             width = height = crop_size
             scale = float(np.hypot(affine[0, 0], affine[1, 0]))
         targets = self._gl.targets(round(width * supersample), round(height * supersample))
-        layers, classes = self._draw(actor, posed, state.light, camera, matrix, targets, hair=hair)
+        layers, classes, depth = self._draw(actor, posed, state, camera, matrix, targets, hair=hair)
         px_per_dm = camera.focal_px / (camera.position[2] - 1.2) * scale * supersample
-        pixels = develop(
-            layers, (width, height), background(state.background, (width, height), affine), px_per_dm,
-            sensor or Sensor(), state.noise_seed,
-        )  # fmt: skip
-        in_face = np.isin(classes, (CLASSES["face"], CLASSES["eyes"], CLASSES["mouth"])).astype(np.uint8) * 255
+        room = background(state.background, (width, height), affine)
+        pixels = develop(layers, (width, height), room, px_per_dm, sensor, state.noise_seed)
+        in_face = np.isin(classes, FACE_CLASSES) * (1 - layers.glare) * 255
+        landmarks = geometry.transform(affine, in_frame).astype(np.float32)
         return Shot(
             pixels=pixels,
             classes=np.asarray(cv2.resize(classes, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8),
-            mask=np.asarray(cv2.resize(in_face, (width, height), interpolation=cv2.INTER_AREA), np.uint8),
-            landmarks=geometry.transform(affine, in_frame).astype(np.float32),
+            mask=np.asarray(cv2.resize(in_face.astype(np.uint8), (width, height), interpolation=cv2.INTER_AREA)),
+            landmarks=landmarks,
             landmarks_3d=world.astype(np.float32),
+            landmarks_visible=_visible(world, matrix, depth),
             frame_to_picture=affine,
         )
 
@@ -145,13 +153,14 @@ class Renderer:
         }  # fmt: skip
 
     def _draw(
-        self, actor: Actor, posed: Posed, light: Light, camera: Camera, matrix: Matrix, targets: Targets, *, hair: bool
-    ) -> tuple[Layers, NDArray[np.uint8]]:
+        self, actor: Actor, posed: Posed, state: State, camera: Camera, matrix: Matrix, targets: Targets, *, hair: bool
+    ) -> tuple[Layers, NDArray[np.uint8], NDArray[np.float32]]:
         gl = self._gl
         strands = actor.hair if hair else None
-        common = self._uniforms(actor, posed, light, camera, matrix)
+        common = self._uniforms(actor, posed, state.light, camera, matrix)
+        common["hair_clip"] = actor.props.hair_clip(state.props)
         gl.context.enable_only(gl.moderngl.DEPTH_TEST)
-        self._draw_shadow(actor, common, strands)
+        self._draw_shadow(actor, posed, state, common, strands)
         actor.colour_texture.use(0)
         actor.relief_texture.use(1)
         gl.shadow_texture.use(2)
@@ -165,30 +174,32 @@ class Renderer:
         gl.set("skin", common)
         actor.skin["skin"].render()
         for eye, lids in zip(actor.eyes, posed.lids, strict=True):
-            gl.set("eye", common | {"lids": lids})
-            eye["eye"].render()
-        gl.set("mouth", common)
-        actor.mouth["mouth"].render()
+            gl.set("eye", common | {"lids": lids, "surface_class": CLASSES["eyes"]})
+            eye.render()
+        gl.set("mouth", common | {"surface_class": CLASSES["mouth"]})
+        actor.mouth.render()
         # Brows and lashes are posed on the CPU already.
-        gl.set(
-            "strand", common | {"head_rotation": (0, 0, 0), "head_shift": (0, 0, 0), "shine": 0.15, "root_light": 0.9}
-        )
+        still = {"head_rotation": (0, 0, 0), "head_shift": (0, 0, 0), "hair_clip": (0, 0, 0, 1)}
+        gl.set("strand", common | still | {"shine": 0.15, "root_light": 0.9, "surface_class": CLASSES["face"]})
         actor.detail.render()
+        actor.props.draw(state.props, posed, common)
         if strands:
-            gl.set("strand", common | {"shine": actor.who.hair.shine, "root_light": 0.35})
+            gl.set("strand", common | {"shine": actor.who.hair.shine, "root_light": 0.35,
+                                       "surface_class": CLASSES["hair"]})  # fmt: skip
             gl.context.depth_func = "<="
             strands["strand"].render()
             gl.context.depth_func = "<"
-        shape = (targets.height, targets.width, 4)
-        albedo, irradiance, gloss = (
-            np.nan_to_num(
-                np.frombuffer(t.read(), np.float16).reshape(shape)[::-1].astype(np.float32), nan=0, posinf=8, neginf=0
-            )
-            for t in targets.textures
-        )
-        return Layers(albedo, irradiance, gloss), self._draw_classes(actor, common, targets, strands)
+        gl.context.enable(gl.moderngl.BLEND)
+        gl.context.blend_func = gl.moderngl.ONE, gl.moderngl.ONE
+        targets.layers.depth_mask = False
+        actor.props.draw_lenses(state.props, posed, common)
+        targets.layers.depth_mask = True
+        gl.context.disable(gl.moderngl.BLEND)
+        return _read(targets)
 
-    def _draw_shadow(self, actor: Actor, common: dict[str, Any], strands: dict[str, Any] | None) -> None:
+    def _draw_shadow(
+        self, actor: Actor, posed: Posed, state: State, common: dict[str, Any], strands: dict[str, Any] | None
+    ) -> None:
         gl = self._gl
         gl.shadow_target.use()
         gl.shadow_target.clear(depth=1.0)
@@ -201,22 +212,36 @@ class Renderer:
         if strands:
             gl.set("strand_depth", from_light)
             strands["strand_depth"].render()
+        actor.props.draw_shadow(state.props, posed, from_light)
 
-    def _draw_classes(
-        self, actor: Actor, common: dict[str, Any], targets: Targets, strands: dict[str, Any] | None
-    ) -> NDArray[np.uint8]:
-        gl = self._gl
-        targets.classes.use()
-        targets.classes.clear(0, 0, 0, 0, depth=1.0)
-        gl.set("skin_class", common)
-        actor.skin["skin_class"].render()
-        gl.set("eye_class", common | {"surface_class": float(CLASSES["eyes"])})
-        for eye in actor.eyes:
-            eye["eye_class"].render()
-        gl.set("mouth_class", common | {"surface_class": float(CLASSES["mouth"])})
-        actor.mouth["mouth_class"].render()
-        if strands:
-            gl.set("strand_class", common | {"surface_class": float(CLASSES["hair"])})
-            strands["strand_class"].render()
-        flat = np.frombuffer(targets.class_texture.read(alignment=1), np.uint8)
-        return np.ascontiguousarray(flat.reshape(targets.height, targets.width)[::-1])
+
+def _read(targets: Targets) -> tuple[Layers, NDArray[np.uint8], NDArray[np.float32]]:
+    """Layers, classes (H, W) and depth (H, W) 0..1, top row first."""
+    shape = (targets.height, targets.width, 4)
+    albedo, irradiance, gloss = (
+        np.nan_to_num(
+            np.frombuffer(t.read(), np.float16).reshape(shape)[::-1].astype(np.float32), nan=0, posinf=8, neginf=0
+        )
+        for t in targets.textures
+    )
+    classes = np.ascontiguousarray(gloss[..., 3].round().astype(np.uint8))
+    # What lenses reflect was added on top of full coverage.
+    glare = np.clip(albedo[..., 3] - 1, 0, 1)
+    albedo[..., 3] = np.minimum(albedo[..., 3], 1)
+    depth = np.frombuffer(targets.depth.read(), np.float32).reshape(shape[:2])[::-1]
+    return Layers(albedo, irradiance, gloss, glare), classes, depth
+
+
+def _visible(points: Matrix, matrix: Matrix, depth: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(n,) whether nothing drawn lies more than a little before each of (n, 3) world points, and it is in the picture.
+
+    A little is 0.06 dm: brows and lashes do not hide the skin that they grow on.
+    """
+    height, width = depth.shape
+    clip = np.c_[points, np.ones(len(points))] @ matrix.T
+    nearer = clip + matrix[:, 2] * 0.06
+    x = ((clip[:, 0] / clip[:, 3] + 1) / 2 * width).astype(int)
+    y = ((1 - clip[:, 1] / clip[:, 3]) / 2 * height).astype(int)
+    inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
+    z = nearer[:, 2] / nearer[:, 3] * 0.5 + 0.5
+    return np.asarray(inside & (z <= depth[y.clip(0, height - 1), x.clip(0, width - 1)] + 1e-6))

@@ -1,4 +1,4 @@
-"""What somebody does in one frame: pose, expression, gaze and light. The same state fits every identity."""
+"""What one frame shows: pose, expression, gaze, light, props, camera. The same state fits every identity."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
+
+from calibration.people.camera import Camera
+from calibration.people.picture import Sensor
+from calibration.people.props import Props
 
 Colour = tuple[float, float, float]
 Vector = tuple[float, float, float]
@@ -41,6 +45,9 @@ class State:
     gaze: tuple[float, float] = (0.0, 0.0)
     """Of the eyes in the head, radians: to the person's left, up."""
     light: Light = field(default_factory=Light)
+    props: Props = field(default_factory=Props)
+    camera: Camera = field(default_factory=Camera)
+    sensor: Sensor = field(default_factory=Sensor)
     background: int = 0
     noise_seed: int = 0
 
@@ -198,8 +205,8 @@ def motion(seed: int, frames: int, fps: float = 30.0) -> list[State]:
                 e,
                 (float(gaze_x[i]), float(gaze_y[i])),
                 _moving_light(i / fps, phase),
-                seed,
-                seed * 100003 + i,
+                background=seed,
+                noise_seed=seed * 100003 + i,
             )
         )
     return states

@@ -1,4 +1,5 @@
 in vec3 P; in vec3 N; in vec3 D; in vec3 E;
+uniform float surface_class;
 uniform vec3 iris_outer, iris_inner; uniform float pupil; uniform vec2 lids;
 layout(location = 0) out vec4 albedo_out; layout(location = 1) out vec4 light_out; layout(location = 2) out vec4 gloss_out;
 float h1(float x) { return fract(sin(x * 127.1) * 43758.5453); }
@@ -24,5 +25,5 @@ void main() {
     vec3 gloss = min(spec * key_colour, vec3(3.)) * smoothstep(.05, .4, ao) + surround(R) * (.03 + .5 * schlick(dot(n, V))) * ao * 1.2;
     float window = smoothstep(.975, .985, dot(R, normalize(vec3(-.35, .55, .75))));
     gloss += window * sky_colour * .8 * ao * smoothstep(1.5, .9, r);
-    albedo_out = vec4(albedo, 1); light_out = vec4(light, .4); gloss_out = vec4(gloss, 1);
+    albedo_out = vec4(albedo, 1); light_out = vec4(light, .4); gloss_out = vec4(gloss, surface_class);
 }

@@ -1,5 +1,5 @@
 layout(location = 0) out vec4 albedo_out; layout(location = 1) out vec4 light_out; layout(location = 2) out vec4 gloss_out;
-uniform float bump;
+uniform float bump, face_top;
 
 vec3 bumped(vec2 c, vec3 n, float height) {
     // Mikkelsen 2010: surface gradient from screen-space differences.
@@ -19,6 +19,8 @@ void main() {
     vec3 albedo, nb = n;
     float depth = below_neckline();
     bool dressed = depth > 0.;
+    // Class of the surface: 1 face, 2 other skin, 7 cloth. The face ends below the hairline on the forehead.
+    float surface = dressed ? 7. : 2.;
     if (dressed) {
         albedo = cloth * (value_noise(B * 110.) * .22 + value_noise(B * 3.) * .06 + .80);
         rough = .85; gloss = .35;
@@ -31,6 +33,7 @@ void main() {
         vec2 c = island(); vec4 a = texture(skin_colour, c), t = texture(skin_relief, c);
         albedo = pow(a.rgb, vec3(2.2)); rough = a.a; lip = t.g; gloss = 1. - .8 * t.b;
         nb = bumped(c, n, t.r);
+        if (B.y < face_top && t.a > .5) surface = 1.;
     } else { albedo = mean_skin * (.94 + .12 * value_noise(B * 9.)); rough = .55; }
     if (!dressed) ao *= mix(.55, 1., smoothstep(0., -.10, depth));
     float lit = shadow(P, n);
@@ -52,5 +55,5 @@ void main() {
     vec3 Hr = normalize(rim_direction + V);
     spec += gloss * rim_colour * ggx(nb, Hr, rough * rough) * (.028 + .972 * schlick(dot(Hr, V))) / (4. * max(dot(nb, V), .3))
           * clamp(dot(nb, rim_direction), 0., 1.) * ao;
-    albedo_out = vec4(albedo, 1); light_out = vec4(light, dressed ? 0. : 1.); gloss_out = vec4(spec, 1);
+    albedo_out = vec4(albedo, 1); light_out = vec4(light, dressed ? 0. : 1.); gloss_out = vec4(spec, surface);
 }

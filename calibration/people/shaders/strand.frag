@@ -1,9 +1,10 @@
-in vec3 P; in vec3 T; in vec4 Q; in vec3 C;
-uniform vec3 head_centre; uniform float shine, root_light;
+in vec3 P; in vec3 T; in vec4 Q; in vec3 C; in float clipped;
+uniform vec3 head_centre; uniform float shine, root_light, surface_class;
 layout(location = 0) out vec4 albedo_out; layout(location = 1) out vec4 light_out; layout(location = 2) out vec4 gloss_out;
 // Kajiya and Kay 1989 with two shifted lobes (Marschner et al. 2003).
 float lobe(vec3 t, vec3 h, float power) { return pow(max(0., sqrt(max(0., 1. - pow(dot(t, h), 2.)))), power); }
 void main() {
+    if (clipped > 0.) discard;  // under a cap
     vec3 V = normalize(camera - P), t = normalize(T), n = normalize(P - head_centre);
     float lit = mix(.10, 1., soft_shadow(P, n)), tl = dot(t, key_direction);
     float wrap = clamp(dot(n, key_direction) * .6 + .45, 0., 1.);
@@ -16,5 +17,5 @@ void main() {
     vec3 H = normalize(key_direction + V), Hr = normalize(rim_direction + V);
     vec3 gloss = shine * (lobe(t1, H, 110.) * .10 * vec3(1) + lobe(t2, H, 24.) * .55 * C) * key_colour * lit * wrap * ao;
     gloss += shine * rim_colour * (.05 + .6 * C) * lobe(t2, Hr, 20.) * clamp(dot(n, rim_direction) + .3, 0., 1.) * ao;
-    albedo_out = vec4(C * (.75 + .5 * Q.w), 1); light_out = vec4(light, 0); gloss_out = vec4(gloss, 1);
+    albedo_out = vec4(C * (.75 + .5 * Q.w), 1); light_out = vec4(light, 0); gloss_out = vec4(gloss, surface_class);
 }
