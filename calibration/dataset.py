@@ -1,6 +1,7 @@
-"""Render a plan into a face set: many processes draw, one writes; what is finished stays finished.
+"""Render a plan into a face set: many processes draw and compress, one writes; what is finished stays finished.
 
-Each process keeps one studio (OpenGL context) and renders one shard at a time: one person, up to 100 states.
+Each process keeps one studio (OpenGL context; on a machine with a GPU all of them share it) and renders one shard at a
+time: one person, up to 100 states.
 """
 
 from __future__ import annotations
@@ -8,141 +9,215 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from calibration.people.footage import shoot_crops
-from calibration.people.identity import RENDERER_VERSION, Identity
+from calibration.people.footage import CropOptions, CropTruth, shoot_crops
 from calibration.people.render import Renderer
 from calibration.people.state import random_state
-from calibration.plan import Part, Plan
-from engines.errors import RenderError
-from engines.faceset import FaceSetInfo, FaceSetWriter
+from calibration.plan import Part, SetPlan
+from engines.errors import PersonacamError, RenderError
+from engines.faceset import Faces, FaceSetInfo
+from engines.faceset_writer import EncodedShard, FaceSetWriter, encode_shard
 
 SHARD_STATES = 100
+_POLL_S = 0.25
+_ONE_THREAD = ("LP_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 ProgressCallback = Callable[[int, int], None]
-"""(crops on disk, crops in all)."""
+"""(crops rendered, crops in all)."""
 
 
 @dataclass(frozen=True)
 class ShardJob:
-    """What one worker renders at a time."""
+    """What one process renders at a time: a part of a person's states."""
 
-    name: str
-    who: Identity
-    as_persona: bool
+    person: Part
+    part: int
     states: tuple[int, ...]
+    info: FaceSetInfo
+    options: CropOptions
 
 
 @dataclass(frozen=True)
-class Shard:
-    """What it gives back: arrays as in ``engines.faceset.Faces``."""
+class Estimate:
+    """What a plan will take on this machine, extrapolated from a few crops."""
 
-    crops: NDArray[np.uint8]
-    masks: NDArray[np.uint8]
-    landmarks: NDArray[np.float32]
-    pose: NDArray[np.float32]
-
-
-_studio: list[Renderer] = []
-"""This worker process's renderer: an OpenGL context cannot travel between processes, so it is made in each, once."""
+    crops: int
+    bytes: int
+    seconds: float
+    crops_per_s: float
 
 
-def _open_studio() -> None:
-    # One thread a process: Mesa's and BLAS's own threads would fight over the cores.
-    os.environ["LP_NUM_THREADS"] = "1"
+class _Stopped(Exception):  # noqa: N818 - no error: the parent asked for it
+    """The build was interrupted."""
+
+
+@dataclass(frozen=True)
+class _Studio:
+    """A worker process's renderer, and how it talks with the parent."""
+
+    renderer: Renderer
+    rendered: Any
+    """Shared count of crops."""
+    stop: Any
+    """Shared event."""
+
+
+_studio: list[_Studio] = []
+"""An OpenGL context cannot travel between processes, so it is made in each, once."""
+_failure: list[PersonacamError] = []
+"""Why this worker process has none."""
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """For the environment of children: Mesa's and BLAS's own threads would fight over the cores."""
+    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    os.environ |= dict.fromkeys(_ONE_THREAD, "1")
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _open_studio(rendered: Any, stop: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    _studio.append(Renderer())
+    cv2.setNumThreads(1)
+    try:
+        _studio.append(_Studio(Renderer(), rendered, stop))
+    except PersonacamError as error:  # raised here, the pool would only say that a process died
+        _failure.append(error)
 
 
-def render_shard(renderer: Renderer, job: ShardJob) -> Shard:
-    """Render all states of a job."""
-    states = [random_state(seed) for seed in job.states]
-    truths = list(shoot_crops(renderer, job.who, states, as_persona=job.as_persona))
-    return Shard(
-        np.stack([t.pixels for t in truths]),
-        np.stack([t.mask for t in truths]),
-        np.stack([t.landmarks for t in truths]),
-        np.array([t.pose for t in truths], np.float32),
+def _crops(renderer: Renderer, job: ShardJob, states: tuple[int, ...]) -> Iterator[CropTruth]:
+    person = job.person
+    return shoot_crops(
+        renderer,
+        person.who,
+        [random_state(seed) for seed in states],
+        as_persona=person.role == "persona",
+        options=job.options,
     )
 
 
-def _work(job: ShardJob) -> Shard:
-    return render_shard(_studio[0], job)
+def _encode(job: ShardJob, states: tuple[int, ...], truths: list[CropTruth]) -> EncodedShard:
+    person = job.person
+    faces = Faces(
+        identity=person.name,
+        role=person.role,
+        split=person.split,
+        states=np.array(states, np.int64),
+        crops=np.stack([t.pixels for t in truths]),
+        masks=np.stack([t.mask for t in truths]),
+        landmarks=np.stack([t.landmarks for t in truths]),
+        pose=np.array([t.pose for t in truths], np.float32),
+        extras={name: np.stack([t.extras[name] for t in truths]) for name in job.options.extras},
+    )
+    return encode_shard(job.info, faces, job.part)
 
 
-def info_of(plan: Plan) -> FaceSetInfo:
-    """The description of a plan's face set; equal descriptions are equal data."""
-    seeds = {
-        "seed": plan.seed,
-        "wearers": plan.wearers,
-        "states": plan.states,
-        "states_per_wearer": plan.states_per_wearer,
-        "validation_wearers": plan.validation_wearers,
-        "validation_states": plan.validation_states,
-        "validation_states_per_wearer": plan.validation_states_per_wearer,
-    }
-    origin = f"people-renderer {RENDERER_VERSION}; personas {' '.join(plan.personas)}"
-    return FaceSetInfo(origin, f"invented:{plan.seed}", seeds)
+def _work(job: ShardJob) -> EncodedShard:
+    if _failure:
+        raise _failure[0]
+    studio = _studio[0]
+    truths = []
+    for truth in _crops(studio.renderer, job, job.states):
+        truths.append(truth)
+        with studio.rendered.get_lock():
+            studio.rendered.value += 1
+        if studio.stop.is_set():
+            raise _Stopped
+    return _encode(job, job.states, truths)
 
 
-def _jobs(part: Part, finished: set[int]) -> list[ShardJob]:
-    left = [int(s) for s in part.state_seeds if int(s) not in finished]
-    pieces = [left[i : i + SHARD_STATES] for i in range(0, len(left), SHARD_STATES)]
-    return [ShardJob(part.name, part.who, part.role == "persona", tuple(p)) for p in pieces]
+def _jobs(plan: SetPlan) -> list[ShardJob]:
+    """All shards. Which states form one depends on the plan alone, so that an interruption leaves no trace."""
+    info, options, jobs = plan.info(), plan.options(), []
+    for person in plan.parts():
+        seeds = [int(s) for s in person.state_seeds]
+        pieces = [tuple(seeds[i : i + SHARD_STATES]) for i in range(0, len(seeds), SHARD_STATES)]
+        jobs += [ShardJob(person, k, piece, info, options) for k, piece in enumerate(pieces)]
+    return jobs
 
 
-def build_dataset(plan: Plan, folder: Path, *, jobs: int = 2, progress: ProgressCallback | None = None) -> None:
-    """Render what is missing of ``plan`` in ``folder``. Run it again after an interruption: it continues.
+def build_dataset(plan: SetPlan, folder: Path, *, jobs: int = 2, progress: ProgressCallback | None = None) -> None:
+    """Render what is missing of ``plan`` in ``folder`` with so many processes; 0 takes one per core.
 
-    Raises RenderError when a worker dies (out of memory, no OpenGL), DataError when the folder holds another set.
+    Run it again after an interruption: it continues with the first shard that was not finished. Neither that nor
+    ``jobs`` changes a byte of the set. Raises RenderError when a process dies (out of memory, no OpenGL), DataError
+    when the folder holds another set or cannot be written, SettingsError for a plan that makes no sense.
     """
-    writer = FaceSetWriter(folder, info_of(plan))
-    parts = {part.name: part for part in plan.parts()}
-    todo = [job for part in plan.parts() for job in _jobs(part, writer.finished(part.name))]
-    total = sum(len(part.state_seeds) for part in plan.parts())
-    done = total - sum(len(job.states) for job in todo)
-    if progress:
-        progress(done, total)
+    writer = FaceSetWriter(folder, plan.info())
+    shards = _jobs(plan)
+    todo = [job for job in shards if not writer.finished(job.person.name) >= set(job.states)]
+    total, missing = (sum(len(job.states) for job in some) for some in (shards, todo))
+    before = total - missing
+    say = progress or (lambda _done, _total: None)
+    say(before, total)
     if not todo:
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max(1, jobs), mp_context=context, initializer=_open_studio) as pool:
-        waiting: dict[Future[Shard], ShardJob] = {}
+    rendered, stop = context.Value("q", 0), context.Event()
+    processes = min(jobs or cores(), len(todo))
+    with (
+        _one_thread_each(),
+        ProcessPoolExecutor(processes, mp_context=context, initializer=_open_studio, initargs=(rendered, stop)) as pool,
+    ):
+        waiting: set[Future[EncodedShard]] = set()
         try:
             while todo or waiting:
-                while todo and len(waiting) < 2 * jobs:  # few at a time: finished shards are large
-                    job = todo.pop(0)
-                    waiting[pool.submit(_work, job)] = job
-                finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                while todo and len(waiting) < 2 * processes:  # few at a time: finished shards are large
+                    waiting.add(pool.submit(_work, todo.pop(0)))
+                finished, waiting = wait(waiting, timeout=_POLL_S, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    job = waiting.pop(future)
-                    shard, part = future.result(), parts[job.name]
-                    writer.add(
-                        job.name,
-                        part.role,
-                        part.split,
-                        job.states,
-                        shard.crops,
-                        shard.masks,
-                        shard.landmarks,
-                        shard.pose,
-                    )
-                    done += len(job.states)
-                    if progress:
-                        progress(done, total)
+                    writer.put(future.result())
+                say(before + rendered.value, total)
         except BrokenProcessPool as error:
             raise RenderError(
                 f"a rendering process died: {error}",
                 hint="use fewer processes, and check that Mesa's EGL is installed",
             ) from error
         except BaseException:
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def estimate(plan: SetPlan, *, jobs: int = 0, sample: int = 4) -> Estimate:
+    """Render the first ``sample`` crops of a plan here and extrapolate. Raises as ``build_dataset``; writes nothing."""
+    todo = _jobs(plan)
+    job = todo[0]
+    states = job.states[:sample]
+    opened = time.perf_counter()
+    with _one_thread_each(), Renderer() as renderer:
+        times, truths = [time.perf_counter()], []
+        for truth in _crops(renderer, job, states):
+            truths.append(truth)
+            times.append(time.perf_counter())
+    per_crop = float(np.median(np.diff(times)[1:])) if len(states) > 1 else times[1] - times[0]
+    started = time.perf_counter()
+    per_crop_bytes = len(_encode(job, states, truths).data) / len(states)
+    per_crop += (time.perf_counter() - started) / len(states)
+    per_person = max(0.0, times[1] - times[0] - per_crop)
+    crops = sum(len(j.states) for j in todo)
+    work = len(todo) * per_person + crops * per_crop
+    seconds = times[0] - opened + work / min(jobs or cores(), len(todo))
+    return Estimate(crops, round(crops * per_crop_bytes), seconds, crops / max(seconds, 1e-9))

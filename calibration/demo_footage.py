@@ -10,46 +10,40 @@ fifth frame and each persona the true render in the wearer's state, as an aligne
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
 from calibration.demo_truth import TRUTH_SIZE, pack_truth
 from calibration.people.camera import Camera
+from calibration.people.clip import shoot_frames, write_video
 from calibration.people.identity import cast
-from calibration.people.picture import Sensor
+from calibration.people.motion import motion
 from calibration.people.render import Renderer
-from calibration.people.state import State, motion
+from calibration.people.sensor import CLEAN, Sensor
+from calibration.people.state import State
 from calibration.plan import WEARER
 
 MOTION_SEED = 4242
 FRAMES, FPS = 300, 30
 TRUTH_EVERY = 5
-_BT601 = 6
-"""SMPTE 170M in the tables of ISO/IEC 23091-2."""
 CAMERA = Camera(position=(0.0, 7.15, 15.0), focal_px=3000.0)
 
 
-def shoot_wearer(renderer: Renderer, states: list[State], out: Path, crf: int = 21) -> dict[str, NDArray[np.float32]]:
+def shoot_wearer(renderer: Renderer, states: list[State], out: Path) -> dict[str, NDArray[np.float32]]:
     """Render the clip into ``out`` and return its truth."""
-    actor = renderer.actor(cast()[WEARER])
-    landmarks = []
-    with av.open(str(out), "w", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=FPS)
-        stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
-        stream.options = {"crf": str(crf), "preset": "slow"}
-        # PyAV converts BGR by BT.601 unless told; said in the stream, every player undoes just that.
-        context = stream.codec_context
-        context.color_primaries, context.color_trc, context.colorspace = _BT601, _BT601, _BT601
-        for state in track(states, "wearer"):
-            shot = renderer.shoot(actor, state, CAMERA, supersample=1.5, sensor=Sensor(noise=0.006))
+    landmarks: list[NDArray[np.float32]] = []
+
+    def pictures() -> Iterator[NDArray[np.uint8]]:
+        who, sensor = cast()[WEARER], Sensor(noise=0.006)
+        for shot in shoot_frames(renderer, who, track(states, "wearer"), camera=CAMERA, sensor=sensor):
             landmarks.append(shot.landmarks)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(shot.pixels, format="bgr24")))
-        container.mux(stream.encode())
-    actor.close()
+            yield shot.pixels
+
+    write_video(out, pictures(), FPS)
     pose = [(s.yaw, s.pitch, s.roll) for s in states]
     return {"landmarks": np.stack(landmarks).astype(np.float32), "pose": np.array(pose, np.float32)}
 
@@ -60,9 +54,8 @@ def shoot_truth(
     """The persona itself in every fifth state, packed for the .npz."""
     actor = renderer.actor(cast()[persona])
     frames = np.arange(0, len(states), TRUTH_EVERY)
-    sensor = Sensor(noise=0.0, softness_px=0.35, jpeg_quality=None)
     shots = [
-        renderer.shoot(actor, states[i], CAMERA, crop_size=TRUTH_SIZE, hair=False, sensor=sensor)
+        renderer.shoot(actor, states[i], CAMERA, crop_size=TRUTH_SIZE, hair=False, sensor=CLEAN)
         for i in track(frames, persona)
     ]
     actor.close()

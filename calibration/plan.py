@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.people.identity import Identity, cast, random_identity
+from calibration.people.anime import Style
+from calibration.people.footage import EXTRAS, CropOptions, extra_columns
+from calibration.people.identity import RENDERER_VERSION, Identity, cast, random_identity
 from engines.errors import SettingsError
+from engines.faceset import DEFAULT_MARGIN, JPEG_QUALITY, FaceSetInfo
+from engines.faceset_codec import PictureFormat
 
 Role = Literal["wearer", "persona"]
 Split = Literal["train", "val"]
@@ -18,6 +22,10 @@ WEARER = "tomo"
 """The demo's wearer: in no data set, so that the demo shows somebody whom training never saw."""
 _VALIDATION = 1 << 20
 """Offset of validation seeds, so that no training seed ever meets one."""
+_PEOPLE = 2_000_000
+"""Offset of the seeds of ``PeoplePlan``, beyond those of ``Plan``."""
+_MOST = 1_000_000
+"""People or states of one ``PeoplePlan``: the seeds of the next one begin there."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,19 @@ class Part:
     split: Split
     who: Identity
     state_seeds: NDArray[np.int64]
+
+
+class SetPlan(Protocol):
+    """What ``calibration.dataset.build_dataset`` renders."""
+
+    def parts(self) -> Sequence[Part]:
+        """Everybody in the set. Raises SettingsError for a plan that makes no sense."""
+
+    def info(self) -> FaceSetInfo:
+        """The set's description; equal descriptions are equal data."""
+
+    def options(self) -> CropOptions:
+        """How its crops are taken."""
 
 
 @dataclass(frozen=True)
@@ -67,3 +88,85 @@ class Plan:
                 role_split: Split = "train" if split == "train" else "val"
                 out.append(Part(f"wearer-{seed}", "wearer", role_split, random_identity(seed), pick))
         return out
+
+    def info(self) -> FaceSetInfo:
+        """The set's description."""
+        seeds = {
+            "seed": self.seed,
+            "wearers": self.wearers,
+            "states": self.states,
+            "states_per_wearer": self.states_per_wearer,
+            "validation_wearers": self.validation_wearers,
+            "validation_states": self.validation_states,
+            "validation_states_per_wearer": self.validation_states_per_wearer,
+        }
+        origin = f"people-renderer {RENDERER_VERSION}; personas {' '.join(self.personas)}"
+        return FaceSetInfo(origin, f"invented:{self.seed}", seeds)
+
+    def options(self) -> CropOptions:
+        """Crops of the default size; training uses no further truth."""
+        return CropOptions()
+
+
+@dataclass(frozen=True)
+class PeoplePlan:
+    """Every one of many identities in every one of many states, with all truth: any two people are a pair.
+
+    Everybody is a wearer of the split "train" in the manifest; ``engines.torch_faceset`` holds people and states out.
+    """
+
+    seed: int = 0
+    identities: int = 100
+    states: int = 100
+    size: int = 256
+    """Side of the stored crops in pixels."""
+    margin: float = DEFAULT_MARGIN
+    """Side of the stored crops over side of the family's crop."""
+    style: Style = "photo"
+    clean: bool = False
+    """Without the camera's noise, blur and codec, for training that adds its own."""
+    picture: PictureFormat = "jpeg"
+    quality: int = JPEG_QUALITY
+
+    def __post_init__(self) -> None:
+        limits: tuple[tuple[str, float, float], ...] = (
+            ("seed", 0, 1 << 31), ("identities", 1, _MOST), ("states", 1, _MOST), ("size", 32, 2048),
+            ("margin", 1.0, 3.0), ("quality", 1, 100),
+        )  # fmt: skip
+        for name, least, most in limits:
+            if not least <= getattr(self, name) <= most:
+                raise SettingsError(
+                    f"{name} is {getattr(self, name)}", hint=f"choose something from {least:g} to {most:g}"
+                )
+
+    def parts(self) -> Sequence[Part]:
+        """One part per identity, all with the same states."""
+        base = _PEOPLE + self.seed * _MOST
+        states = base + np.arange(self.states)
+        seeds = range(base, base + self.identities)
+        return [Part(f"person-{seed}", "wearer", "train", random_identity(seed), states) for seed in seeds]
+
+    def info(self) -> FaceSetInfo:
+        """The set's description."""
+        return FaceSetInfo(
+            origin=f"people-renderer {RENDERER_VERSION}",
+            consent=f"invented:{self.seed}",
+            seeds={
+                "seed": self.seed,
+                "identities": self.identities,
+                "states": self.states,
+                "first_seed": _PEOPLE + self.seed * _MOST,
+                "clean": int(self.clean),
+            },
+            size=self.size,
+            margin=self.margin,
+            style=self.style,
+            picture=self.picture,
+            quality=self.quality,
+            extras=EXTRAS,
+            columns=extra_columns(),
+        )
+
+    def options(self) -> CropOptions:
+        """As the fields say."""
+        return CropOptions(self.size, self.margin, self.style, self.clean, EXTRAS)

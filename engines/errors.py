@@ -26,7 +26,7 @@ Only the command line catches the whole tree; everyone else catches the leaf tha
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 
 class PersonacamError(Exception):
@@ -42,6 +42,16 @@ class PersonacamError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are pickled as their positional arguments, and the hint is none: worker processes could not say it.
+        return _restored, (type(self), self.__dict__)
+
+
+def _restored(kind: type[PersonacamError], state: dict[str, Any]) -> PersonacamError:
+    error = kind.__new__(kind, state["message"])
+    error.__dict__.update(state)
+    return error
 
 
 class SettingsError(PersonacamError):

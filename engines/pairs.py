@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from engines.errors import DataError
-from engines.faceset import I64, Faces, FaceSet, Split
+from engines.faceset import Faces, FaceSet, Split
+from engines.faceset_codec import I64
 from engines.types import F32, U8
 
 

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from engines.errors import PersonacamError, SettingsError
-from realtime import cli_train
+from realtime import cli_people, cli_train
 from realtime.config import Settings, resolve
 from realtime.console import console, end_with, errors_explained, print_json, say
 from realtime.policy import FailurePolicy
@@ -29,6 +29,7 @@ personas_app = typer.Typer(help="The personas on this machine.", no_args_is_help
 models_app = typer.Typer(help="Optional detection models.", no_args_is_help=True)
 app.add_typer(personas_app, name="personas")
 app.add_typer(models_app, name="models")
+app.add_typer(cli_people.people_app, name="people")
 app.command("train")(cli_train.train)
 app.command("export")(cli_train.export)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,12 +20,16 @@ if TYPE_CHECKING:
     from engines.train import Progress, TrainConfig
 
 
-def _need_training_extra() -> None:
-    missing = [name for name in ("torch", "moderngl", "safetensors", "scipy") if importlib.util.find_spec(name) is None]
+def need_packages(what: str, packages: Sequence[str]) -> None:
+    """Raise MissingDependencyError when ``what`` needs one of the training extra's packages that is not installed."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        names = ", ".join(missing)
         hint = "in the folder of personacam: pip install '.[train]'"
-        raise MissingDependencyError(f"training needs {names}", hint=hint)
+        raise MissingDependencyError(f"{what} needs {', '.join(missing)}", hint=hint)
+
+
+def _need_training_extra() -> None:
+    need_packages("training", ("torch", "moderngl", "safetensors", "scipy"))
 
 
 class _Board:

@@ -12,27 +12,16 @@ addresses: the spans of :func:`paste_table` are solved in the very integers that
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar, cast
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import DetectorError
+from engines.jit import kernel
 from engines.types import F32, F64, U8
 
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
-
-def _kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Compile on the first call, cache the machine code on disk, release the GIL; readers and mypy see plain Python."""
-    return cast("Callable[_P, _R]", numba.njit(cache=True, nogil=True)(function))
-
 
 FRACTION_BITS = 32
 """Fixed-point stepping of :func:`paste_table`: 32 bits behind the point leave no visible drift over a 16k row."""
@@ -51,7 +40,7 @@ MAX_TAPS = 4
 # ---- the swap into the frame -----------------------------------------------------------------------------------------
 
 
-@_kernel
+@kernel
 def pack(swap: U8, mask: U8, gain: F64, offset: F64, table: U64) -> None:
     """Swap and mask into one 64-bit word per pixel, colour corrected, with a ring around.
 
@@ -80,7 +69,7 @@ def pack(swap: U8, mask: U8, gain: F64, offset: F64, table: U64) -> None:
         table[j, side + 1] = table[j, side] & np.uint64(COLOUR_LANES)
 
 
-@_kernel
+@kernel
 def _span(start: int, step: int, limit: int, count: int) -> tuple[int, int]:
     """The i of range(count) with 0 <= start + i * step < limit, as (first, last + 1). Exact integers."""
     if step < 0:
@@ -92,7 +81,7 @@ def _span(start: int, step: int, limit: int, count: int) -> tuple[int, int]:
     return first, max(first, last)
 
 
-@_kernel
+@kernel
 def _sample_row(flat: U64, side: int, u: int, v: int, step_u: int, step_v: int, colour: U8, alpha: U8) -> int:
     """Bilinear samples of a packed table along a line: B, G, R into ``colour`` (3 n,), the mask thrice into ``alpha``.
 
@@ -123,7 +112,7 @@ def _sample_row(flat: U64, side: int, u: int, v: int, step_u: int, step_v: int, 
     return touched
 
 
-@_kernel
+@kernel
 def _blend_row(dst: U8, colour: U8, alpha: U8) -> None:
     """(dst * (255 - alpha) + colour * alpha) / 255 into ``dst``, rounded exactly; LLVM vectorises it."""
     for i in range(dst.shape[0]):
@@ -132,7 +121,7 @@ def _blend_row(dst: U8, colour: U8, alpha: U8) -> None:
         dst[i] = np.uint8(np.uint16(mixed + (mixed >> np.uint16(8))) >> np.uint16(8))
 
 
-@_kernel
+@kernel
 def paste_table(dst: U8, table: U64, frame_to_swap: F64, x0: int, y0: int, x1: int, y1: int) -> int:
     """Sample a packed swap through an affine and blend it into ``dst`` in place: one pass, through a buffer of one row.
 
@@ -178,7 +167,7 @@ def paste_table(dst: U8, table: U64, frame_to_swap: F64, x0: int, y0: int, x1: i
     return touched
 
 
-@_kernel
+@kernel
 def paste(
     dst: U8,
     swap: U8,
@@ -197,7 +186,7 @@ def paste(
     return paste_table(dst, table, frame_to_swap, x0, y0, x1, y1)
 
 
-@_kernel
+@kernel
 def blend_plate(dst: U8, plate: U8, alpha: U8, x0: int, y0: int) -> None:
     """Blend a small picture into ``dst`` (H, W, 3) with its upper left pixel at (x0, y0); what hangs over is cut off.
 
@@ -218,7 +207,7 @@ def blend_plate(dst: U8, plate: U8, alpha: U8, x0: int, y0: int) -> None:
 # ---- the face out of the frame ---------------------------------------------------------------------------------------
 
 
-@_kernel
+@kernel
 def warp_crop(frame: U8, to_frame: F64, taps: int, dst: U8) -> None:
     """The loop of :func:`crop_face`, ``taps`` x ``taps`` samples per crop pixel; 16 bits behind the point."""
     height, width = frame.shape[0], frame.shape[1]
@@ -283,7 +272,7 @@ def crop_face(frame: U8, to_frame: F64, dst: U8) -> None:
 # ---- the only two conversions between pictures and tensors -----------------------------------------------------------
 
 
-@_kernel
+@kernel
 def bgr_to_planar(crop: U8, dst: F32) -> None:
     """(S, S, 3) BGR uint8 -> ``dst`` (1, 3, S, S) RGB float32 0..1."""
     scale = np.float32(1.0 / 255.0)
@@ -294,7 +283,7 @@ def bgr_to_planar(crop: U8, dst: F32) -> None:
             dst[0, 2, j, i] = crop[j, i, 0] * scale
 
 
-@_kernel
+@kernel
 def _level(value: np.float32) -> np.uint8:
     """0..1 -> 0..255, rounded and clipped; NaN and infinities -> 0."""
     if not np.isfinite(value):
@@ -303,7 +292,7 @@ def _level(value: np.float32) -> np.uint8:
     return np.uint8(min(max(scaled, np.float32(0.0)), np.float32(255.0)))
 
 
-@_kernel
+@kernel
 def planar_to_bgr(face: F32, mask: F32, dst: U8, dst_mask: U8) -> int:
     """``face`` (1, 3, T, T) RGB and ``mask`` (1, 1, T, T), 0..1 -> ``dst`` (T, T, 3) BGR, ``dst_mask`` (T, T), uint8.
 
@@ -326,7 +315,7 @@ def planar_to_bgr(face: F32, mask: F32, dst: U8, dst_mask: U8) -> int:
 # ---- colour ----------------------------------------------------------------------------------------------------------
 
 
-@_kernel
+@kernel
 def masked_sums(first: U8, second: U8, mask: U8, dst: I64) -> int:
     """Sums and sums of squares of two pictures (T, T, 3) where ``mask`` (T, T) is above 127. Integers, so exact.
 

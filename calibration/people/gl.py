@@ -16,12 +16,26 @@ SHADOW_SIDE = 1024
 
 _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "skin": ("skin.vert", ("skin_common.glsl", "light.glsl", "skin.frag")),
+    "skin_cloth": ("skin.vert", ("skin_common.glsl", "noise.glsl", "cloth.glsl", "light.glsl", "skin.frag")),
+    "skin_cloth_cel": ("skin.vert", ("skin_common.glsl", "light.glsl", "skin_cel.frag")),
     "skin_depth": ("skin.vert", ("depth.frag",)),
+    "skin_cel": ("skin.vert", ("skin_common.glsl", "light.glsl", "skin_cel.frag")),
     "eye": ("eye.vert", ("light.glsl", "eye.frag")),
+    "eye_cel": ("eye.vert", ("light.glsl", "eye_cel.frag")),
     "mouth": ("mouth.vert", ("light.glsl", "mouth.frag")),
+    "mouth_cel": ("mouth.vert", ("light.glsl", "mouth_cel.frag")),
     "strand": ("strand.vert", ("light.glsl", "strand.frag")),
-    "strand_depth": ("strand.vert", ("strand_depth.frag",)),
+    "strand_cel": ("strand.vert", ("light.glsl", "strand_cel.frag")),
+    "tuft_cel": ("light.glsl tuft.vert", ("tuft_cel.frag",)),
+    "tuft": ("light.glsl tuft.vert", ("tuft.frag",)),
+    "tuft_depth": ("tuft_depth.vert", ("tuft_depth.frag",)),
+    "prop": ("prop.vert", ("light.glsl", "prop.frag")),
+    "prop_depth": ("prop.vert", ("depth.frag",)),
+    "lens": ("prop.vert", ("light.glsl", "lens.frag")),
     "unwrap": ("unwrap.vert", ("unwrap.frag",)),
+    "paint": ("sheet.vert", ("noise.glsl", "paint.frag")),
+    "relief": ("sheet.vert", ("relief.frag",)),
+    "stroke": ("stroke.vert", ("stroke.frag",)),
 }
 
 
@@ -60,12 +74,13 @@ class GL:
                 hint="install Mesa's EGL: sudo apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri",
             ) from error
         self.programs = {
-            name: self.context.program(vertex_shader=_source(vertex), fragment_shader=_source(*fragment))
+            name: self.context.program(vertex_shader=_source(*vertex.split()), fragment_shader=_source(*fragment))
             for name, (vertex, fragment) in _PROGRAMS.items()
         }
         self.shadow_texture = self.context.depth_texture((SHADOW_SIDE, SHADOW_SIDE))
         self.shadow_texture.compare_func = ""
         self.shadow_texture.filter = (moderngl.NEAREST, moderngl.NEAREST)
+        self.shadow_texture.repeat_x = self.shadow_texture.repeat_y = False
         self.shadow_target = self.context.framebuffer([], self.shadow_texture)
         self._targets: dict[tuple[int, int], Targets] = {}
 
@@ -96,6 +111,16 @@ class GL:
                 p[name].value = value
             else:
                 p[name].value = tuple(float(x) for x in value)
+
+    def fill(self, program: str, textures: list[Any]) -> None:
+        """Run a program whose vertex shader is ``sheet.vert`` over every texel of ``textures`` (of one size)."""
+        corners = self.context.buffer(np.array([-1, -1, 3, -1, -1, 3], np.float32).tobytes())
+        array = self.context.vertex_array(self.programs[program], [(corners, "2f", "corner")])
+        target = self.context.framebuffer(textures)
+        target.use()
+        array.render(self.moderngl.TRIANGLES)
+        for thing in (array, target, corners):
+            thing.release()
 
     def texture(self, pixels: NDArray[np.uint8]) -> Any:
         """A mip-mapped texture of (H, W, C) bytes, bottom row first."""

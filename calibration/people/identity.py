@@ -5,15 +5,16 @@ Colours are linear RGB 0..1. Lengths are decimetres.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from calibration.people.complexion import BROWN_IRIS, Brow, Skin, random_brow, random_iris, random_skin
-from calibration.people.hair_style import Beard, Hair, grey_mixed, random_beard, random_hair, random_pigment
+from calibration.people.hair_style import PRESETS, Beard, Hair, grey_mixed, random_beard, random_hair, random_pigment
 from calibration.people.shape import head_model, macro_weights
 from calibration.people.traits import Colour, random_traits
+from calibration.people.wardrobe import Wardrobe, random_wardrobe
 
 RENDERER_VERSION = 2
 """Part of every data set's description: raised when the same seeds would give another picture."""
@@ -39,8 +40,7 @@ class Identity:
     beard: Beard = field(default_factory=Beard)
     lash_length: float = 0.05
     lashes: int = 44
-    cloth: Colour = (0.2, 0.2, 0.2)
-    neckline: float = 5.62
+    wardrobe: Wardrobe = field(default_factory=Wardrobe)
 
     def shape_weights(self) -> dict[str, float]:
         """All shape targets of this person."""
@@ -81,13 +81,12 @@ def random_identity(seed: int) -> Identity:
         sliders=_random_sliders(shape),
         skin=random_skin(face, t),
         hair=random_hair(head, t, colour),
-        beard=random_beard(head, t),
+        beard=random_beard(head, t, colour),
         brow=random_brow(face, t, pigment, colour),
         iris=random_iris(face, t),
-        lash_length=0.040 if t.male else 0.055,
-        lashes=34 if t.male else 50,
-        cloth=(float(clothes.uniform(0.03, 0.5)), float(clothes.uniform(0.03, 0.5)), float(clothes.uniform(0.03, 0.5))),
-        neckline=float(clothes.uniform(5.5, 5.72)),
+        lash_length=0.034 if t.male else 0.044,
+        lashes=40 if t.male else 58,
+        wardrobe=random_wardrobe(clothes),
     )
 
 
@@ -100,23 +99,22 @@ def cast() -> dict[str, Identity]:
                      "mouth/mouth-upperlip-volume-incr": 0.4, "mouth/mouth-lowerlip-volume-incr": 0.35,
                      "chin/chin-triangle": 0.3, "eyes/l-eye-scale-incr": 0.35, "cheek/l-cheek-bones-incr": 0.35,
                      "eyes/l-eye-corner2-up": 0.35},
-            skin=Skin(0.19, 0.42, blush=0.7, freckles=0.5, moles=3, lip_blood=1.25, under_eye=0.15),
-            hair=Hair("long", (0.115, 0.05, 0.022), 7500, 10, top=2.3, part=0.12, gravity=0.85, volume=0.05, wave=0.03,
-                      clump=0.16, frizz=0.05, lift=0.10, width=0.017),
-            brow=Brow((0.075, 0.038, 0.022), 0.020, 0.022, 0.052), iris=((0.10, 0.19, 0.10), (0.20, 0.14, 0.05)),
-            lash_length=0.058, lashes=56, cloth=(0.06, 0.13, 0.17), neckline=5.55,
+            skin=Skin(0.19, 0.42, blush=0.7, freckles=0.6, moles=3, lip_blood=1.1, under_eye=0.15),
+            hair=replace(PRESETS["long"], colour=(0.115, 0.047, 0.020), top=3.1, side=2.9, front=2.7, part=0.12, wave=0.025),
+            brow=Brow((0.11, 0.048, 0.024), 0.020, 0.022, 0.052), iris=((0.10, 0.19, 0.10), (0.20, 0.14, 0.05)),
+            lash_length=0.046, lashes=62, wardrobe=Wardrobe("v_neck", (0.06, 0.13, 0.17), neckline=5.66),
         ),
         "kofi": Identity(
             seed=53, gender=0.98, age=0.72, weight=0.55, race={"caucasian": 0.15, "african": 1.0, "asian": 0.05},
             sliders={"head/head-rectangular": 0.4, "nose/nose-width3-incr": 0.35, "chin/chin-prominent-incr": 0.35,
                      "chin/chin-width-incr": 0.3, "eyes/l-eye-bag-incr": 0.35, "forehead/forehead-scale-vert-incr": 0.2,
                      "mouth/mouth-scale-horiz-incr": 0.25},
-            skin=Skin(1.15, 0.48, blush=0.2, moles=4, stubble=0.45, lip_blood=0.35, lip_melanin=-0.25, under_eye=0.3,
+            skin=Skin(1.15, 0.48, blush=0.2, moles=4, stubble=0.45, lip_blood=0.45, lip_melanin=0.0, under_eye=0.3,
                       oil=1.25),
-            hair=Hair("afro", (0.20, 0.195, 0.19), 12000, 6, top=0.22, side=0.14, gravity=0.0, volume=0.02, clump=0.1,
-                      frizz=0.3, width=0.0095, shine=0.4),
+            hair=replace(PRESETS["afro"], colour=(0.20, 0.195, 0.19), top=0.15, side=0.11, front=0.12, recede=0.08, grey=0.3),
             brow=Brow((0.10, 0.095, 0.09), 0.030, -0.002, 0.06), iris=((0.045, 0.022, 0.010), (0.07, 0.035, 0.014)),
-            lash_length=0.042, lashes=34, cloth=(0.12, 0.05, 0.05), neckline=5.70,
+            lash_length=0.034, lashes=40,
+            wardrobe=Wardrobe("shirt", (0.12, 0.05, 0.05), (0.2, 0.17, 0.15), neckline=5.76),
         ),
         "tomo": Identity(
             seed=23, gender=0.97, age=0.30, weight=0.58, race={"caucasian": 0.25, "african": 0.0, "asian": 1.0},
@@ -124,9 +122,8 @@ def cast() -> dict[str, Identity]:
                      "forehead/forehead-scale-vert-incr": 0.25, "mouth/mouth-scale-horiz-incr": 0.2,
                      "cheek/l-cheek-volume-incr": 0.2},
             skin=Skin(0.45, 0.42, blush=0.4, moles=3, stubble=0.30, lip_blood=0.8, under_eye=0.3),
-            hair=Hair("short", (0.020, 0.015, 0.012), 11000, 5, top=0.42, side=0.14, sweep=0.9, gravity=0.4,
-                      volume=0.03, clump=0.3, frizz=0.08, lift=0.4, front=0.4),
-            brow=Brow((0.022, 0.017, 0.014), 0.028, 0.0, 0.06), iris=BROWN_IRIS, lash_length=0.045, lashes=36,
-            cloth=(0.35, 0.34, 0.32), neckline=5.68,
+            hair=replace(PRESETS["crop"], colour=(0.020, 0.015, 0.012), sweep=0.7, fringe=0.4),
+            brow=Brow((0.022, 0.017, 0.014), 0.028, 0.0, 0.06), iris=BROWN_IRIS, lash_length=0.036, lashes=42,
+            wardrobe=Wardrobe("hoodie", (0.35, 0.34, 0.32), (0.12, 0.12, 0.13), neckline=5.75),
         ),
     }  # fmt: skip

@@ -7,18 +7,20 @@ from numpy.typing import NDArray
 
 from calibration.people.camera import Camera
 from calibration.people.identity import Identity
-from calibration.people.picture import Sensor
+from calibration.people.lighting import Light
 from calibration.people.render import Renderer
+from calibration.people.room import Room
+from calibration.people.sensor import Sensor
 from calibration.people.shape import head_model
-from calibration.people.state import Light, State
+from calibration.people.state import State
 
-_FRIENDLY = State(
+FRIENDLY = State(
     yaw=10.0,
     pitch=2.0,
     expression={"mouthSmileLeft": 0.45, "mouthSmileRight": 0.42, "cheekSquintLeft": 0.2, "cheekSquintRight": 0.2},
     gaze=(-0.06, 0.0),
     light=Light(key_direction=(0.45, 0.5, 0.75), key=(1.25, 1.2, 1.12)),
-    background=5,
+    room=Room(5),
 )
 
 
@@ -27,9 +29,9 @@ def portrait(renderer: Renderer, who: Identity, size: int = 384) -> NDArray[np.u
     actor = renderer.actor(who)
     try:
         # People differ in height: the camera looks at this one's eyes from just below the hairline.
-        face = actor.pose(_FRIENDLY).skin[head_model().fine_index["landmarks"]]
+        face = actor.pose(FRIENDLY).skin[head_model().fine_index["landmarks"]]
         height = float(face[:, 1].mean()) + 0.2
         camera = Camera(position=(0.0, height, 15.0), width=size, height=size, focal_px=4.4 * size)
-        return renderer.shoot(actor, _FRIENDLY, camera, sensor=Sensor(noise=0.003, jpeg_quality=None)).pixels
+        return renderer.shoot(actor, FRIENDLY, camera, sensor=Sensor(noise=0.003, codec=None)).pixels
     finally:
         actor.close()

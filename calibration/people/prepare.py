@@ -41,7 +41,8 @@ _UPPER_LID = [11490, 6841, 6838, 6785, 6784, 6790, 6793, 11472]
 _LOWER_LID = [13365, 6834, 6831, 6828, 6825, 11477, 11472]
 
 
-def _read_obj(path: Path) -> dict[str, NDArray[Any]]:
+def read_obj(path: Path) -> dict[str, NDArray[Any]]:
+    """Vertices ``v``, texture coordinates ``uv``, faces ``f`` and ``fuv`` (n, 4) and their groups ``g``."""
     vertices, uvs, faces, face_uvs, groups = [], [], [], [], []
     group = ""
     for line in path.read_text().splitlines():
@@ -139,7 +140,7 @@ def _masks(data: Path) -> dict[str, NDArray[np.uint8]]:
 
 def build(data: Path) -> dict[str, NDArray[Any]]:
     """Everything that the renderer needs, as arrays for ``np.savez_compressed``."""
-    obj = _read_obj(data / "mpfb2" / "3dobjs" / "base.obj")
+    obj = read_obj(data / "mpfb2" / "3dobjs" / "base.obj")
     count = len(obj["v"])
     ranges = json.loads((data / "mpfb2" / "mesh_metadata" / "basemesh_vertex_groups.json").read_text())
     group = {k: np.concatenate([np.arange(a, b + 1) for a, b in v]) for k, v in ranges.items()}

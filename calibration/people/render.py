@@ -16,13 +16,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.people.actor import Actor, Posed, SharedMaps, shared_maps
+from calibration.people.actor import Actor, Posed
+from calibration.people.anime import Style, ink
 from calibration.people.camera import Camera, Matrix, crop_clip, orthographic
+from calibration.people.correspond import mesh_points
 from calibration.people.gl import GL, Targets
 from calibration.people.identity import Identity
-from calibration.people.picture import Layers, Sensor, background, develop
+from calibration.people.lighting import Light
+from calibration.people.picture import Layers, develop
+from calibration.people.room import background
+from calibration.people.sensor import Sensor
 from calibration.people.shape import HEAD_PIVOT, head_model
-from calibration.people.state import Light, State
+from calibration.people.state import State
+from calibration.people.unwrap import SharedMaps, shared_maps
 from engines import geometry
 
 FACE_TOP_DM = 7.80
@@ -33,7 +39,11 @@ CLASSES = {
 }  # fmt: skip
 FACE_CLASSES = tuple(CLASSES[name] for name in ("face", "eyes", "mouth", "beard"))
 """What a swap replaces."""
-_BUMP = 0.10
+_BUMP = 0.065
+INNER_ALBEDO = (0.22, 0.055, 0.05)
+"""Of the mouth's lining."""
+_RECENT = 2
+"""People that ``render`` keeps built."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,10 @@ class Shot:
     """(68, 3) in world decimetres."""
     landmarks_visible: NDArray[np.bool_]
     """(68,) in the picture and not hidden behind the head, hair or a prop."""
+    mesh: NDArray[np.float32]
+    """(468, 2) MediaPipe's face mesh points in pixels of this picture, as ``correspond`` places them."""
+    mesh_visible: NDArray[np.bool_]
+    """(468,) as ``landmarks_visible``."""
     frame_to_picture: NDArray[np.float64]
     """(2, 3) affine from the camera's frame to this picture; the identity for whole frames."""
 
@@ -62,6 +76,7 @@ class Renderer:
     def __init__(self) -> None:
         self._gl = GL()
         self._shared: SharedMaps = shared_maps(self._gl, head_model())
+        self._recent: list[tuple[Identity, Style, Actor]] = []
 
     def __enter__(self) -> Renderer:  # noqa: PYI034 - Self needs Python 3.11
         return self
@@ -71,13 +86,29 @@ class Renderer:
     ) -> None:
         self.close()
 
+    @property
+    def device(self) -> str:
+        """What draws, in the driver's words: a graphics card, or llvmpipe for the processor."""
+        return str(self._gl.context.info["GL_RENDERER"])
+
     def close(self) -> None:
         """Free the context."""
+        while self._recent:
+            self._recent.pop()[2].close()
         self._gl.close()
 
-    def actor(self, who: Identity) -> Actor:
+    def actor(self, who: Identity, style: Style = "photo") -> Actor:
         """Build a person (about 2 s). Close it when done."""
-        return Actor(self._gl, who, self._shared)
+        return Actor(self._gl, who, self._shared, style)
+
+    def render(self, who: Identity, state: State, *, style: Style = "photo", **options: Any) -> Shot:
+        """``who`` in ``state``; ``options`` as in ``shoot``. The two people last seen stay built."""
+        found = [entry for entry in self._recent if entry[:2] == (who, style)]
+        entry = found[0] if found else (who, style, self.actor(who, style))
+        self._recent = [entry, *(other for other in self._recent if other is not entry)]
+        while len(self._recent) > _RECENT:
+            self._recent.pop()[2].close()
+        return self.shoot(entry[2], state, **options)
 
     def shoot(
         self,
@@ -113,11 +144,14 @@ class Renderer:
             scale = float(np.hypot(affine[0, 0], affine[1, 0]))
         targets = self._gl.targets(round(width * supersample), round(height * supersample))
         layers, classes, depth = self._draw(actor, posed, state, camera, matrix, targets, hair=hair)
+        if actor.style == "anime":
+            layers = ink(layers, classes, depth, line_px=width * supersample / 190)
         px_per_dm = camera.focal_px / (camera.position[2] - 1.2) * scale * supersample
-        room = background(state.background, (width, height), affine)
-        pixels = develop(layers, (width, height), room, px_per_dm, sensor, state.noise_seed)
+        room = background(state.room, camera.height, (width, height), affine)
+        pixels = develop(layers, (width, height), room, px_per_dm, sensor, state.noise_seed, scale)
         in_face = np.isin(classes, FACE_CLASSES) * (1 - layers.glare) * 255
         landmarks = geometry.transform(affine, in_frame).astype(np.float32)
+        mesh = mesh_points(posed.skin)
         return Shot(
             pixels=pixels,
             classes=np.asarray(cv2.resize(classes, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8),
@@ -125,6 +159,8 @@ class Renderer:
             landmarks=landmarks,
             landmarks_3d=world.astype(np.float32),
             landmarks_visible=_visible(world, matrix, depth),
+            mesh=geometry.transform(affine, camera.project(mesh)).astype(np.float32),
+            mesh_visible=_visible(mesh, matrix, depth),
             frame_to_picture=affine,
         )
 
@@ -145,8 +181,10 @@ class Renderer:
             "sky_colour": light.sky, "ground_colour": light.ground, "fill_direction": fill, "fill_colour": light.fill,
             "rim_direction": rim, "rim_colour": light.rim, "skin_colour": 0, "skin_relief": 1, "shadow_map": 2,
             "shadow_matrix": orthographic(key, np.array([0, 7.1, 0.4]) + posed.shift, 2.3),
-            "mean_skin": actor.maps.mean_albedo, "cloth": actor.who.cloth, "neckline": actor.who.neckline,
-            "uv_window": head_model().uv_window, "bump": _BUMP, "face_top": FACE_TOP_DM,
+            "mean_skin": actor.maps.mean_albedo, "skin_folds": 5,
+            "eye_x": posed.eye_axes[:, 0], "eye_y": posed.eye_axes[:, 1], "eye_z": posed.eye_axes[:, 2],
+            "inner_colour": INNER_ALBEDO, "wrinkles": posed.wrinkles,
+            "bump": _BUMP, "face_top": FACE_TOP_DM,
             "head_rotation": posed.rotation_vector, "head_pivot": HEAD_PIVOT, "head_shift": posed.shift,
             "head_centre": posed.rotation @ (np.array([0, 7.35, 0.25]) - HEAD_PIVOT) + HEAD_PIVOT + posed.shift,
             "iris_outer": actor.who.iris[0], "iris_inner": actor.who.iris[1], "pupil": 0.36, "open": posed.jaw_open,
@@ -156,39 +194,31 @@ class Renderer:
         self, actor: Actor, posed: Posed, state: State, camera: Camera, matrix: Matrix, targets: Targets, *, hair: bool
     ) -> tuple[Layers, NDArray[np.uint8], NDArray[np.float32]]:
         gl = self._gl
-        strands = actor.hair if hair else None
         common = self._uniforms(actor, posed, state.light, camera, matrix)
         common["hair_clip"] = actor.props.hair_clip(state.props)
         gl.context.enable_only(gl.moderngl.DEPTH_TEST)
-        self._draw_shadow(actor, posed, state, common, strands)
-        actor.colour_texture.use(0)
-        actor.relief_texture.use(1)
+        self._draw_shadow(actor, posed, state, common, hair=hair)
+        for unit, texture in ((0, actor.maps.colour), (1, actor.maps.relief), (5, actor.maps.folds)):
+            texture.use(unit)
         gl.shadow_texture.use(2)
         targets.layers.use()
         targets.layers.clear(0, 0, 0, 0, depth=1.0)
-        if strands:  # depth first, so that the expensive strand shader runs once per pixel
-            targets.layers.color_mask = ((False,) * 4,) * 3
-            gl.set("strand_depth", common)
-            strands["strand_depth"].render()
-            targets.layers.color_mask = ((True,) * 4,) * 3
-        gl.set("skin", common)
-        actor.skin["skin"].render()
-        for eye, lids in zip(actor.eyes, posed.lids, strict=True):
-            gl.set("eye", common | {"lids": lids, "surface_class": CLASSES["eyes"]})
+        if hair:  # first, so that no skin is shaded that hair covers
+            actor.hair.draw(common | {"surface_class": CLASSES["hair"]}, state.props.loose_hair)
+        actor.hair.draw_beard(common | {"surface_class": CLASSES["beard"]})
+        gl.context.enable(gl.moderngl.CULL_FACE)
+        for part in ("skin", "skin_cloth"):
+            gl.set(actor.program(part), common | actor.who.wardrobe.uniforms())
+            actor.skin[part].render()
+        gl.context.disable(gl.moderngl.CULL_FACE)
+        for eye, lids, nasal in zip(actor.eyes, posed.lids, (-1.0, 1.0), strict=True):
+            gl.set(actor.program("eye"), common | {"lids": lids, "nasal": nasal, "surface_class": CLASSES["eyes"]})
             eye.render()
-        gl.set("mouth", common | {"surface_class": CLASSES["mouth"]})
+        gl.set(actor.program("mouth"), common | {"surface_class": CLASSES["mouth"]})
         actor.mouth.render()
-        # Brows and lashes are posed on the CPU already.
-        still = {"head_rotation": (0, 0, 0), "head_shift": (0, 0, 0), "hair_clip": (0, 0, 0, 1)}
-        gl.set("strand", common | still | {"shine": 0.15, "root_light": 0.9, "surface_class": CLASSES["face"]})
+        gl.set(actor.program("strand"), common | {"shine": 0.15, "root_light": 0.9, "surface_class": CLASSES["face"]})
         actor.detail.render()
         actor.props.draw(state.props, posed, common)
-        if strands:
-            gl.set("strand", common | {"shine": actor.who.hair.shine, "root_light": 0.35,
-                                       "surface_class": CLASSES["hair"]})  # fmt: skip
-            gl.context.depth_func = "<="
-            strands["strand"].render()
-            gl.context.depth_func = "<"
         gl.context.enable(gl.moderngl.BLEND)
         gl.context.blend_func = gl.moderngl.ONE, gl.moderngl.ONE
         targets.layers.depth_mask = False
@@ -197,9 +227,7 @@ class Renderer:
         gl.context.disable(gl.moderngl.BLEND)
         return _read(targets)
 
-    def _draw_shadow(
-        self, actor: Actor, posed: Posed, state: State, common: dict[str, Any], strands: dict[str, Any] | None
-    ) -> None:
+    def _draw_shadow(self, actor: Actor, posed: Posed, state: State, common: dict[str, Any], *, hair: bool) -> None:
         gl = self._gl
         gl.shadow_target.use()
         gl.shadow_target.clear(depth=1.0)
@@ -208,10 +236,11 @@ class Renderer:
             "camera": np.array([0, 7.1, 0.4]) + np.asarray(common["key_direction"]) * 20,
         }
         gl.set("skin_depth", from_light)
+        gl.context.enable(gl.moderngl.CULL_FACE)
         actor.skin["skin_depth"].render()
-        if strands:
-            gl.set("strand_depth", from_light)
-            strands["strand_depth"].render()
+        gl.context.disable(gl.moderngl.CULL_FACE)
+        if hair:
+            actor.hair.draw_shadow(from_light, state.props.loose_hair)
         actor.props.draw_shadow(state.props, posed, from_light)
 
 
@@ -219,10 +248,7 @@ def _read(targets: Targets) -> tuple[Layers, NDArray[np.uint8], NDArray[np.float
     """Layers, classes (H, W) and depth (H, W) 0..1, top row first."""
     shape = (targets.height, targets.width, 4)
     albedo, irradiance, gloss = (
-        np.nan_to_num(
-            np.frombuffer(t.read(), np.float16).reshape(shape)[::-1].astype(np.float32), nan=0, posinf=8, neginf=0
-        )
-        for t in targets.textures
+        _finite(np.frombuffer(t.read(), np.float16).reshape(shape)[::-1].astype(np.float32)) for t in targets.textures
     )
     classes = np.ascontiguousarray(gloss[..., 3].round().astype(np.uint8))
     # What lenses reflect was added on top of full coverage.
@@ -230,6 +256,13 @@ def _read(targets: Targets) -> tuple[Layers, NDArray[np.uint8], NDArray[np.float
     albedo[..., 3] = np.minimum(albedo[..., 3], 1)
     depth = np.frombuffer(targets.depth.read(), np.float32).reshape(shape[:2])[::-1]
     return Layers(albedo, irradiance, gloss, glare), classes, depth
+
+
+def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Highlights can overflow half precision; the sum tells, which is cheaper than looking at every value."""
+    if not np.isfinite(values.sum()):
+        np.nan_to_num(values, copy=False, nan=0, posinf=8, neginf=0)
+    return values
 
 
 def _visible(points: Matrix, matrix: Matrix, depth: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -15,11 +15,15 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from calibration.people.mesh import Points, turn_about
 from engines.errors import RenderError
 
-Points = NDArray[np.float64]
 HEAD_PIVOT = np.array([0.0, 6.30, 0.15])
 """Where the head turns, on every person."""
+HEM_DM = 9.0
+"""How far the stored bust is drawn out downwards, so that a distant camera does not see where it ends."""
+_SHOULDER = np.array([1.62, 4.95, -0.05])
+_ARM_ANGLE = np.radians(32.0)
 RACES = ("caucasian", "asian", "african")
 
 
@@ -101,6 +105,39 @@ def _patch(quads: NDArray[np.int64], uv: NDArray[np.float32]) -> Patch:
     )
 
 
+def draw_out(
+    quads: NDArray[np.int64], uv: NDArray[np.float32], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Hang a strip of new quads on every open border of ``quads`` (n, 4).
+
+    Returns the border's vertices (b,), whose copies are the new vertices count, count + 1, …, and all quads with their
+    uv (the strip repeats the border's).
+    """
+    starts, ends = quads.ravel(), np.roll(quads, -1, 1).ravel()
+    edges = np.sort(np.stack([starts, ends], 1), axis=1)
+    _, inverse, uses = np.unique(edges, axis=0, return_inverse=True, return_counts=True)
+    open_edge = uses[inverse.ravel()] == 1
+    start, end = starts[open_edge], ends[open_edge]
+    border = np.unique(start)
+    new_start, new_end = (count + np.searchsorted(border, v) for v in (start, end))
+    strip = np.stack([end, start, new_start, new_end], 1)
+    at_start, at_end = uv.reshape(-1, 2)[open_edge], np.roll(uv, -1, 1).reshape(-1, 2)[open_edge]
+    strip_uv = np.stack([at_end, at_start, at_start, at_end], 1)
+    return border, np.concatenate([quads, strip]), np.concatenate([uv, strip_uv])
+
+
+def _lower_arms(vertices: Points) -> None:
+    """Let the arms of (V, 3) ``vertices`` hang: the stored bust holds them away from the body."""
+    for side in (1.0, -1.0):
+        x = vertices[:, 0] * side
+        share = np.clip((x - 1.35) / 0.95, 0, 1)
+        angle = -_ARM_ANGLE * share * share * (3 - 2 * share)
+        dx, dy = x - _SHOULDER[0], vertices[:, 1] - _SHOULDER[1]
+        moved = x > 1.35
+        vertices[moved, 0] = side * (_SHOULDER[0] + dx * np.cos(angle) - dy * np.sin(angle))[moved]
+        vertices[moved, 1] = (_SHOULDER[1] + dx * np.sin(angle) + dy * np.cos(angle))[moved]
+
+
 def macro_weights(gender: float, age: float, weight: float, race: Mapping[str, float]) -> dict[str, float]:
     """Weights of the whole-head targets. ``gender`` 0 female..1 male, ``age`` 0 (18)..1 (80), ``weight`` 0..1."""
     total = sum(race.values())
@@ -121,7 +158,10 @@ class HeadModel:
     def __init__(self) -> None:
         with resources.files("calibration.people").joinpath("data/head.npz").open("rb") as file:
             data = dict(np.load(file))
-        self.base: Points = data["base"].astype(np.float64)
+        bust: Points = data["base"].astype(np.float64)
+        quads = data["skin_quads"].astype(np.int64)
+        self._border, quads, uv = draw_out(quads, data["skin_uv"], len(bust))
+        self.base: Points = np.concatenate([bust, bust[self._border] - [0, HEM_DM, 0]])
         self._starts = data["target_starts"]
         self._indices = data["target_indices"].astype(np.int64)
         self._deltas = data["target_deltas"].astype(np.float64)
@@ -132,7 +172,7 @@ class HeadModel:
         for i, name in enumerate(self.expressions):
             index, delta = self._target(f"faceunits/{name}")
             self.expression_deltas[i, index] = delta
-        self.skin = _patch(data["skin_quads"].astype(np.int64), data["skin_uv"])
+        self.skin = _patch(quads, uv)
         tongue = data["tongue_quads"].astype(np.int64)
         self.tongue = _patch(tongue, np.zeros((len(tongue), 4, 2), np.float32))
         self.uv_window = tuple(float(x) for x in data["uv_window"])
@@ -140,9 +180,10 @@ class HeadModel:
         self.index = {
             k: v.astype(np.int64) for k, v in data.items() if k.endswith(("_lid", "_eye", "_teeth")) or k == "landmarks"
         }
-        self.average = self.identity_vertices(macro_weights(0.5, 0.15, 0.5, dict.fromkeys(RACES, 1.0)))
+        self.average = self._add_targets(macro_weights(0.5, 0.15, 0.5, dict.fromkeys(RACES, 1.0)))
         self.fine_average: Points = self.skin.subdivide @ self.average[self.skin.ids]
-        self.fine_head_weight = np.clip(self.skin.subdivide @ data["head_weight"][self.skin.ids], 0.0, 1.0)
+        head_weight = np.concatenate([data["head_weight"], np.zeros(len(self._border))])
+        self.fine_head_weight = np.clip(self.skin.subdivide @ head_weight[self.skin.ids], 0.0, 1.0)
         # Landmarks and lid chains as rows of the subdivided skin.
         local = np.full(len(self.base), -1)
         local[self.skin.ids] = np.arange(len(self.skin.ids))
@@ -179,17 +220,34 @@ class HeadModel:
         return sorted(pairs) + [("", n) for n in sorted(shapes)]
 
     def identity_vertices(self, weights: Mapping[str, float]) -> Points:
-        """(V, 3) neutral vertices for target weights. A left slider moves the right side as well."""
+        """(V, 3) neutral vertices for target weights. A left slider moves the right side as well.
+
+        The macro targets make people of different height, by more than a decimetre either way. All are moved up or
+        down and back or forth until the face is where the average one is: one pivot, one camera, one neckline fit all.
+        """
+        vertices = self._add_targets(weights)
+        landmarks = self.index["landmarks"]
+        vertices[:, 1:] += (self.average[landmarks].mean(0) - vertices[landmarks].mean(0))[1:]
+        return vertices
+
+    def _add_targets(self, weights: Mapping[str, float]) -> Points:
         vertices = self.base.copy()
         for name, weight in weights.items():
             sides = (name, name.replace("/l-", "/r-")) if "/l-" in name else (name,)
             for side in sides:
                 index, delta = self._target(side)
                 vertices[index] += weight * delta
+        _lower_arms(vertices)
+        vertices[-len(self._border) :] = vertices[self._border] - [0, HEM_DM, 0]
         return vertices
 
-    def express(self, neutral: Points, expression: Mapping[str, float]) -> Points:
-        """Add face units (names as in ARKit, weights 0..1) to neutral vertices. Raises RenderError on a wrong name."""
+    def express(
+        self, neutral: Points, expression: Mapping[str, float], scale: NDArray[np.float64] | None = None
+    ) -> Points:
+        """Add face units (names as in ARKit, weights 0..1), times ``scale`` (V, 3), to neutral vertices (V, 3).
+
+        Raises RenderError on a wrong name.
+        """
         unknown = [name for name in expression if name not in self._expression_index]
         if unknown:
             raise RenderError(f"unknown face unit {unknown[0]!r}", hint=f"one of {', '.join(self.expressions)}")
@@ -197,7 +255,8 @@ class HeadModel:
         weights = np.array([w for w in expression.values() if abs(w) > 1e-4])
         if not rows:
             return neutral
-        return neutral + np.tensordot(weights, self.expression_deltas[rows], 1)
+        offset = np.tensordot(weights, self.expression_deltas[rows], 1)
+        return neutral + (offset if scale is None else offset * scale)
 
 
 _HEAD_SHAPES = {"oval", "round", "rectangular", "square", "triangular", "diamond", "invertedtriangular"}
@@ -209,24 +268,6 @@ def head_model() -> HeadModel:
     return HeadModel()
 
 
-def vertex_normals(vertices: Points, triangles: NDArray[np.int64]) -> Points:
-    """(V, 3) unit normals, weighted by triangle area."""
-    a, b, c = (vertices[triangles[:, k]] for k in range(3))
-    face = np.cross(b - a, c - a)
-    out = np.zeros_like(vertices)
-    for axis in range(3):
-        out[:, axis] = np.bincount(triangles.ravel(), np.repeat(face[:, axis], 3), len(vertices))
-    return np.asarray(out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12))
-
-
 def turn_head(points: Points, weight: NDArray[np.float64], rotation: Points, shift: Points) -> Points:
     """Rotate (n, 3) points about the pivot by ``weight`` (n,) times the rotation vector, then shift likewise."""
-    angle = float(np.linalg.norm(rotation))
-    moved = points + shift * weight[:, None]
-    if angle < 1e-9:
-        return moved
-    axis = rotation / angle
-    x = points - HEAD_PIVOT
-    a = (angle * weight)[:, None]
-    turned = x * np.cos(a) + np.cross(axis, x) * np.sin(a) + axis * (x @ axis)[:, None] * (1 - np.cos(a))
-    return np.asarray(turned + HEAD_PIVOT + shift * weight[:, None])
+    return turn_about(points, weight, rotation, shift, HEAD_PIVOT)

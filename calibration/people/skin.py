@@ -1,174 +1,133 @@
-"""Skin as two textures, computed from positions on the average head, so that every detail sits at the same place.
+"""Skin as textures, painted by the GPU from positions on the average head, so that every detail sits at one place.
 
 Colour follows a two-pigment model (melanin and haemoglobin absorb per channel); blush, freckles, moles, stubble, lips
-and wrinkles change the pigments or the height, never the colour directly.
+and wrinkles change the pigments or the height, never the colour directly. The formulas stand in ``shaders/paint.frag``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
+from calibration.people.beards import beard_shade
+from calibration.people.gl import GL
+from calibration.people.hairline import scalp_shade
 from calibration.people.identity import Identity
-from calibration.people.noise import blob, fractal, noise, smoothstep
+from calibration.people.strokes import Strokes
+from calibration.people.unwrap import TEXTURE_SIZE, SharedMaps
 
 F32 = NDArray[np.float32]
-TEXTURE_SIZE = (560, 1050)
-"""Width, height of the head's island: two texels or more per pixel of a 720p picture."""
-_BASE_ALBEDO = np.array([0.79, 0.675, 0.575], np.float32)
-_MELANIN_ABSORBS = np.array([0.55, 0.95, 1.45], np.float32)
-_BLOOD_ABSORBS = np.array([0.07, 0.53, 0.50], np.float32)
-BROW_U = (0.0, 0.35, 0.68, 1.0)
-BROW_Y = (7.462, 7.497, 7.508, 7.44)
-BROW_X = (0.085, 0.54)
+_MOST_MOLES = 8
+_RELIEF_SCALE = 0.11
+"""Height differences of two texels per unit of the stored byte's range."""
+_BASE_ALBEDO = np.array([0.79, 0.675, 0.575])
+_NECK = np.array([0.95, 0.93, 0.93])
+"""Necks see less sun than faces."""
 
 
 @dataclass(frozen=True)
 class SkinMaps:
-    """Textures of one person, bottom row first as OpenGL wants them."""
+    """Textures of one person on the GPU, bottom row first."""
 
-    colour: NDArray[np.uint8]
-    """(H, W, 4): sRGB albedo, roughness."""
-    relief: NDArray[np.uint8]
-    """(H, W, 4): height, lips, scalp, face."""
+    colour: Any
+    """Square root of the linear albedo, roughness."""
+    relief: Any
+    """Height's differences along u and v (0.5 is flat), lips, face."""
+    folds: Any
+    """The same differences of what a smile (two channels) and raised brows (two) cut into the skin."""
     mean_albedo: F32
     """(3,) linear, for the neck and shoulders outside the island."""
 
-
-def hairline_height(points: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Height above the hairline in decimetres at (..., 3) points of the average head; negative on the face."""
-    x, y, z = points[..., 0], points[..., 1], points[..., 2]
-    around = np.degrees(np.arctan2(np.abs(x), z - 0.35))
-    angles = [0, 25, 38, 45, 52, 62, 75, 86, 98, 115, 140, 180]
-    heights = [7.97, 7.97, 7.93, 7.85, 7.74, 7.55, 7.36, 7.12, 7.2, 6.98, 6.7, 6.55]
-    return np.asarray(y - np.interp(around, angles, heights))
+    def release(self) -> None:
+        """Free the textures."""
+        for texture in (self.colour, self.relief, self.folds):
+            texture.release()
 
 
-def brow_line(u: NDArray[np.floating], arch: float) -> NDArray[np.floating]:
-    """Height of the brow's middle, from its inner end (u 0) to its outer end (u 1)."""
-    return np.asarray(np.interp(u, BROW_U, BROW_Y) + arch * np.interp(u, BROW_U, (0, 0.6, 1.2, 0.2)))
+def _moles(who: Identity) -> F32:
+    """(8, 4): x, y, radius in decimetres, strength. The last ones are faint: everybody has small spots."""
+    rng = np.random.default_rng([who.seed, 5])
+    out = np.zeros((_MOST_MOLES, 4), np.float32)
+    for i in range(_MOST_MOLES):
+        mole = i < who.skin.moles
+        radius = rng.uniform(0.007, 0.015) if mole else rng.uniform(0.004, 0.007)
+        out[i] = (rng.uniform(-0.52, 0.52), rng.uniform(6.35, 7.9), radius, 0.9 if mole else 0.3)
+    return out
 
 
-@dataclass(frozen=True)
-class _Regions:
-    """Soft parts of the face, shared by colour and relief."""
-
-    cheek: F32
-    nose: F32
-    chin: F32
-    eyes: F32
-    under: F32
-    forehead: F32
-    lips: F32
-
-
-def _regions(mirrored: F32, lips: F32) -> _Regions:
-    def part(centre: tuple[float, float, float], radius: tuple[float, float, float]) -> F32:
-        return blob(mirrored, centre, radius).astype(np.float32)
-
-    return _Regions(
-        cheek=part((0.42, 6.95, 1.2), (0.22, 0.2, 0.5)),
-        nose=part((0.03, 6.98, 1.6), (0.15, 0.16, 0.28)),
-        chin=part((0, 6.33, 1.4), (0.2, 0.15, 0.4)),
-        eyes=part((0.29, 7.3, 1.3), (0.24, 0.17, 0.4)),
-        under=part((0.27, 7.2, 1.35), (0.17, 0.06, 0.3)),
-        forehead=part((0, 7.8, 1.3), (0.5, 0.3, 0.6)),
-        lips=gaussian_filter(lips, 0.6).astype(np.float32),
-    )
+def _uniforms(who: Identity) -> dict[str, Any]:
+    skin, paint = who.skin, who.skin.make_up
+    offset = np.random.default_rng([who.seed, 6]).uniform(0, 60, 3)
+    return {
+        "places": 0, "charts": 1, "areas": 2, "inner": 3, "scalps": 4, "seed": offset,
+        "melanin": skin.melanin, "haemoglobin": skin.haemoglobin, "blush": skin.blush, "freckles": skin.freckles,
+        "stubble": skin.stubble, "under_eye": skin.under_eye, "oil": skin.oil, "age": who.age,
+        "veins": skin.veins, "crease": skin.crease, "lip_tint": (skin.lip_blood, skin.lip_melanin),
+        "hair_colour": who.hair.colour, "beard_colour": who.beard.colour, "brow_colour": who.brow.colour,
+        "brow_form": (who.brow.thickness, who.brow.arch),
+        "lipstick": (*paint.lipstick, paint.lips), "shadow_powder": (*paint.shadow, paint.lids),
+        "powder": (paint.blusher, paint.foundation), "neck_colour": neck_albedo(who),
+    }  # fmt: skip
 
 
-def _pigments(who: Identity, points: F32, r: _Regions, masks: Mapping[str, F32], grain: F32) -> tuple[F32, F32]:
-    skin, seed = who.skin, who.seed
-    coarse, middle = fractal(points, 3, 3, seed + 1), fractal(points, 14, 3, seed + 11)
-    melanin = skin.melanin * (1 + 0.06 * coarse + 0.05 * middle + 0.03 * grain)
-    blood = skin.haemoglobin * (1 + 0.06 * coarse + 0.06 * middle + 0.05 * grain)
-    blood *= 1 + skin.blush * (0.55 * r.cheek + 0.75 * r.nose + 0.35 * r.chin) + 0.7 * masks["ears"] - 0.12 * r.forehead
-    melanin *= 1 + 0.10 * r.eyes + skin.under_eye * r.under + 0.06 * r.forehead + 0.15 * masks["eyelids"]
-    blood *= (1 + 0.3 * r.under + 0.25 * r.eyes) * (1 + 0.35 * masks["eyelids"])
-    if skin.freckles > 0:
-        spots = smoothstep(1.5, 2.3, noise(points, 38, seed + 40) + 0.6 * noise(points, 19, seed + 41))
-        melanin += skin.freckles * spots * np.clip(r.cheek + r.nose * 1.1 + 0.35 * r.forehead, 0, 1)
-    rng = np.random.default_rng(seed + 5)
-    for _ in range(skin.moles):
-        x, y, radius = rng.uniform(-0.5, 0.5), rng.uniform(6.4, 7.9), rng.uniform(0.006, 0.013)
-        distance = np.hypot(points[..., 0] - x, points[..., 1] - y)
-        clear = (points[..., 2] > 0.9) & (r.lips < 0.1) & (r.eyes < 0.4)
-        melanin += 0.8 * np.exp(-((distance / radius) ** 4)) * clear
-    blood = blood * (1 + skin.lip_blood * r.lips) + 0.35 * r.lips
-    melanin = melanin * (1 - 0.12 * r.lips) + skin.lip_melanin * r.lips
-    return melanin.astype(np.float32), blood.astype(np.float32)
+def _hair_shades(who: Identity, shared: SharedMaps) -> NDArray[np.uint8]:
+    """(h, w, 2): how much of the hair's and of the beard's colour shows on the skin, 0..255."""
+    out = np.zeros((*shared.scalp_points.shape[:2], 2), np.uint8)
+    for channel, where, shade in ((0, shared.hairy, scalp_shade), (1, shared.bearded, beard_shade)):
+        if channel == 1 and who.beard.style == "none":
+            continue
+        wear: Any = who.beard if channel else who.hair
+        out[where, channel] = np.clip(shade(shared.scalp_points[where], wear, who.seed), 0, 1) * 255 + 0.5
+    return out
 
 
-def _stubble(who: Identity, points: F32, mirrored: F32, lips: F32, grain: F32) -> F32:
-    """0..0.8: where shaved hair darkens chin, jaw and upper lip."""
-    ax, y, z = mirrored[..., 0], points[..., 1], points[..., 2]
-    jaw = (
-        smoothstep(6.78, 6.5, y - 0.38 * np.clip(ax - 0.25, 0, 1)) * smoothstep(0.25, 0.6, z) * smoothstep(5.85, 6.2, y)
-    )
-    where = np.clip(jaw + blob(mirrored, (0.1, 6.78, 1.5), (0.17, 0.055, 0.3)), 0, 1) * (1 - lips)
-    where = where * (1 - 0.5 * blob(mirrored, (0.2, 6.52, 1.45), (0.06, 0.05, 0.2))) * smoothstep(0.72, 0.45, ax)
-    dots = 0.75 + 0.35 * grain + 0.35 * noise(points, 170, who.seed + 60)
-    return np.asarray(np.clip(who.skin.stubble * where * dots, 0, 0.8), np.float32)
+def paint(gl: GL, who: Identity, shared: SharedMaps, strokes: Strokes) -> SkinMaps:
+    """Paint one person. ``strokes`` are the hairs drawn on the skin: brows and the lids' edges."""
+    context = gl.context
+    colour, relief, folds = (context.texture(TEXTURE_SIZE, 4) for _ in range(3))
+    forms, marks = context.texture(TEXTURE_SIZE, 4, dtype="f2"), context.texture(TEXTURE_SIZE, 4)
+    scalps = gl.texture(_hair_shades(who, shared))
+    context.enable_only(context.NOTHING)
+    for unit, texture in enumerate((shared.places, shared.charts, shared.areas, shared.inner, scalps)):
+        texture.use(unit)
+    program: Any = gl.programs["paint"]
+    program["moles"].write(_moles(who).tobytes())
+    gl.set("paint", _uniforms(who))
+    gl.fill("paint", [colour, forms, marks])
+    strokes.draw(gl, colour)
+    forms.use(0)
+    marks.use(1)
+    gl.set("relief", {"forms": 0, "marks": 1, "relief_scale": _RELIEF_SCALE})
+    gl.fill("relief", [relief, folds])
+    for texture in (forms, marks, scalps):
+        texture.release()
+    for texture in (colour, relief, folds):
+        texture.build_mipmaps()
+        texture.filter = (gl.moderngl.LINEAR_MIPMAP_LINEAR, gl.moderngl.LINEAR)
+        texture.repeat_x = texture.repeat_y = False
+    return SkinMaps(colour, relief, folds, neck_albedo(who))
 
 
-def _relief(who: Identity, points: F32, mirrored: F32, r: _Regions, scalp: F32) -> F32:
-    """Height in arbitrary units: pores, lip ridges and, with age, wrinkles."""
-    seed, age = who.seed, who.age
-    height = (noise(points, 110, seed + 80) + 0.7 * noise(points, 200, seed + 81)) * (
-        0.55 + 0.35 * smoothstep(0.2, 0.9, points[..., 2])
-    )
-    height = height * (1 - 0.6 * r.lips) * (1 - 0.8 * scalp)
-    if age > 0.05:
-        lines = noise(points, 1, seed + 90, (2, 26, 2)) + 0.6 * noise(points, 1, seed + 91, (3, 44, 3))
-        wrinkles = 1.2 * r.forehead * lines * smoothstep(0.5, 0.2, mirrored[..., 0])
-        wrinkles = wrinkles + 1.7 * blob(mirrored, (0.53, 7.3, 1.05), (0.1, 0.16, 0.3)) * noise(
-            points, 1, seed + 92, (9, 30, 9)
-        )
-        wrinkles = wrinkles + blob(mirrored, (0.3, 7.13, 1.35), (0.18, 0.08, 0.3)) * noise(
-            points, 1, seed + 93, (12, 36, 12)
-        )
-        height = height + 2.2 * age * wrinkles
-    return np.asarray(height + 1.6 * r.lips * noise(points, 1, seed + 95, (70, 8, 8)), np.float32)
+def pigmented(melanin: float, blood: float) -> NDArray[np.float64]:
+    """(3,) linear albedo of skin with these densities, as ``shaders/paint.frag`` has it.
 
-
-def paint(who: Identity, points: F32, masks: Mapping[str, F32]) -> SkinMaps:
-    """Textures of one person.
-
-    ``points`` (H, W, 3) are positions on the average head per texel, ``masks`` (H, W) 0..1 the painted areas
-    ``lips``, ``eyelids``, ``ears``, ``face``.
+    Much melanin absorbs more evenly than little: dark skin is brown, not orange (fitted to skin tones by eye).
     """
-    mirrored = np.concatenate([np.abs(points[..., :1]), points[..., 1:]], axis=-1)
-    r = _regions(mirrored, masks["lips"])
-    grain = fractal(points, 60, 2, who.seed + 21)
-    melanin, blood = _pigments(who, points, r, masks, grain)
-    hair = np.array(who.hair.colour, np.float32)
-    if who.skin.stubble > 0:
-        stubble = _stubble(who, points, mirrored, r.lips, grain)[..., None]
-        blood = blood * (1 - 0.3 * stubble[..., 0])
-    else:
-        stubble = np.zeros((1, 1, 1), np.float32)
-    albedo = _BASE_ALBEDO * np.exp(-melanin[..., None] * _MELANIN_ABSORBS - blood[..., None] * _BLOOD_ABSORBS)
-    albedo = albedo * (1 - stubble) + (hair * 0.6 + 0.03) * stubble
-    # Under the brow's strands a soft band of its colour, under the hair the scalp's shade.
-    u = (mirrored[..., 0] - BROW_X[0]) / (BROW_X[1] - BROW_X[0])
-    width = who.brow.thickness * np.interp(u, (0, 0.12, 0.6, 1), (0.85, 1.05, 0.9, 0.35))
-    band = np.exp(-(((points[..., 1] - brow_line(u, who.brow.arch)) / (width * 1.15)) ** 2))
-    band = band * smoothstep(-0.05, 0.10, u) * smoothstep(1.05, 0.85, u) * (points[..., 2] > 1.0) * 0.34
-    albedo = albedo * (1 - band[..., None]) + np.array(who.brow.colour, np.float32) * band[..., None]
-    edge = hairline_height(points) + 0.022 * fractal(points, 22, 2, who.seed + 70)
-    scalp = np.asarray(smoothstep(-0.02, 0.12, edge) * (1 - masks["ears"]) * who.hair.scalp, np.float32)
-    albedo = albedo * (1 - scalp[..., None]) + hair * 0.55 * scalp[..., None]
-    oil = (0.35 * r.nose + 0.25 * r.forehead + 0.12 * r.cheek + 0.15 * r.chin) * who.skin.oil
-    rough = np.clip(0.54 - 0.20 * oil - 0.16 * r.lips + 0.25 * scalp, 0.22, 0.9)
-    height = np.clip(_relief(who, points, mirrored, r, scalp) * 0.08 + 0.5, 0, 1)
-    srgb = np.clip(albedo, 0, 1) ** (1 / 2.2)
-    bare = (masks["face"] > 0.9) & (masks["lips"] < 0.1)
-    return SkinMaps(
-        colour=(np.concatenate([srgb, rough[..., None]], -1) * 255 + 0.5).astype(np.uint8),
-        relief=(np.stack([height, r.lips, scalp, masks["face"]], -1) * 255 + 0.5).astype(np.uint8),
-        mean_albedo=(albedo[bare].mean(0) * np.array([0.92, 0.9, 0.9])).astype(np.float32),
-    )
+    absorbs = melanin * (np.array([0.45, 0.93, 1.45]) + melanin * np.array([0.29, 0.155, 0.0]))
+    absorbs = absorbs + blood * np.array([0.07, 0.53, 0.50]) * (1 - 0.2 * np.clip(melanin - 0.6, 0, 1))
+    return np.asarray(_BASE_ALBEDO * np.exp(-absorbs))
+
+
+def neck_albedo(who: Identity) -> F32:
+    """(3,) linear, of the skin that has no texture: neck and shoulders. The painted skin fades into it."""
+    return np.asarray(pigmented(who.skin.melanin, who.skin.haemoglobin * 1.15) * _NECK, np.float32)
+
+
+def read(texture: Any, level: int = 0) -> F32:
+    """(H, W, 4) 0..1 of a painted texture's mip-map ``level``, bottom row first."""
+    width, height = (max(1, size >> level) for size in texture.size)
+    pixels = np.frombuffer(texture.read(level=level), np.uint8).reshape(height, width, 4)
+    return np.asarray(pixels / np.float32(255), np.float32)

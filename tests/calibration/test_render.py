@@ -8,14 +8,14 @@ import pytest
 
 from calibration.people.camera import Camera
 from calibration.people.identity import cast, random_identity
-from calibration.people.picture import Sensor
 from calibration.people.render import CLASSES
+from calibration.people.sensor import Sensor
 from calibration.people.state import State, random_state
 from engines import geometry
 
 pytestmark = pytest.mark.egl
 CAMERA = Camera(width=320, height=180, focal_px=575.0)
-CLEAN = Sensor(noise=0.0, jpeg_quality=None)
+CLEAN = Sensor(noise=0.0, codec=None)
 
 
 @pytest.fixture(scope="module")

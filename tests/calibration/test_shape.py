@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.people.shape import catmull_clark, head_model, macro_weights, turn_head, vertex_normals
+from calibration.people.mesh import vertex_normals
+from calibration.people.shape import catmull_clark, head_model, macro_weights, turn_head
 from engines.errors import RenderError
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engines.faceset import FaceSetInfo, FaceSetWriter, Role, Split
+from engines.faceset import FaceSetInfo, Role, Split
+from engines.faceset_writer import FaceSetWriter
 from engines.types import F32, U8
 
 PEOPLE: tuple[tuple[str, Role, Split, int], ...] = (

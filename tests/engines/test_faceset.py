@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 
 from engines.errors import DataError
-from engines.faceset import FaceSetInfo, FaceSetWriter, read_faceset
+from engines.faceset import EXTRAS, Faces, FaceSetInfo, read_faceset, read_index
+from engines.faceset_codec import map_npz
+from engines.faceset_writer import FaceSetWriter, encode_shard
 from tests.engines.synthetic import faces, write_cartoons
 
 INFO = FaceSetInfo(origin="cartoons 1", consent="invented:0", seeds={"people": 0}, size=40)
@@ -34,8 +37,8 @@ def test_what_is_written_is_read(tmp_path):
 
 def test_a_writer_continues_where_a_killed_one_stopped(tmp_path):
     FaceSetWriter(tmp_path, INFO).add("ann", "wearer", "train", [0, 1], *faces(3, [0, 1], 40))
-    (tmp_path / ".shard_0001.npz.tmp").write_bytes(b"half a shard")
-    (tmp_path / "shard_0001.npz").write_bytes(b"written, but the kill came before the manifest")
+    (tmp_path / ".bob-000.npz.tmp").write_bytes(b"half a shard")
+    (tmp_path / "bob-000.npz").write_bytes(b"written, but the kill came before the manifest")
     writer = FaceSetWriter(tmp_path, INFO)
     assert writer.finished("ann") == {0, 1}
     assert writer.finished("bob") == set()
@@ -76,19 +79,19 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
 
 
 def damage_truncate(folder):
-    path = folder / "shard_0000.npz"
+    path = folder / "ann-000.npz"
     path.write_bytes(path.read_bytes()[:-10])
 
 
 def damage_flip(folder):
-    path = folder / "shard_0000.npz"
+    path = folder / "ann-000.npz"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
 
 
 def damage_missing_shard(folder):
-    (folder / "shard_0000.npz").unlink()
+    (folder / "ann-000.npz").unlink()
 
 
 def damage_manifest(folder):
@@ -111,7 +114,9 @@ DAMAGES = {
     "no size": lambda folder: edit(folder, lambda m: m.pop("size")),
     "other size": lambda folder: edit(folder, lambda m: m.update(size=41)),
     "role": lambda folder: edit(folder, lambda m: m["shards"][0].update(role="king")),
-    "leads outside": lambda folder: edit(folder, lambda m: m["shards"][0].update(file="../shard_0000.npz")),
+    "leads outside": lambda folder: edit(folder, lambda m: m["shards"][0].update(file="../ann-000.npz")),
+    "pictures": lambda folder: edit(folder, lambda m: m.update(picture="gif")),
+    "extras": lambda folder: edit(folder, lambda m: m.update(extras=["soul"])),
     "count": lambda folder: edit(folder, lambda m: m["shards"][0].update(count=3)),
     "empty": lambda folder: edit(folder, lambda m: m.update(shards=[])),
 }
@@ -131,3 +136,117 @@ def test_a_missing_folder_or_identity_is_named(tmp_path, cartoon_folder):
         read_faceset(tmp_path / "nowhere")
     with pytest.raises(DataError, match="zoe"):
         read_faceset(cartoon_folder, identities=["zoe"])
+
+
+RICH = replace(
+    INFO,
+    extras=tuple(EXTRAS),
+    columns={"expression": tuple(f"unit{i}" for i in range(52)), "light": ("power",), "camera": ("x", "y")},
+)
+
+
+def truth(n, info=RICH, seed=0):
+    """Every extra, recognisable."""
+    rng = np.random.default_rng(seed)
+    return {
+        name: (rng.random((n, *info.extra_shape(name))) * (200 if EXTRAS[name][1] is np.uint8 else 1))
+        .round(2)
+        .astype(EXTRAS[name][1])
+        for name in info.extras
+    }
+
+
+@pytest.mark.parametrize("picture", ["jpeg", "webp"])
+def test_further_truth_is_read_when_it_is_asked_for(tmp_path, picture):
+    info, extras = replace(RICH, picture=picture, style="anime"), truth(3)
+    FaceSetWriter(tmp_path, info).add("ann", "wearer", "train", [0, 1, 2], *faces(3, [0, 1, 2], 40), extras)
+    assert read_index(tmp_path).info == info
+    plain = read_faceset(tmp_path).faces["ann"]
+    assert plain.extras == {}
+    assert np.abs(plain.crops.astype(int) - faces(3, [0, 1, 2], 40)[0]).mean() < 6
+    some = read_faceset(tmp_path, extras=("mesh", "classes")).faces["ann"].extras
+    assert set(some) == {"mesh", "classes"}
+    for name, values in read_faceset(tmp_path, extras=tuple(EXTRAS)).faces["ann"].extras.items():
+        assert values.dtype == EXTRAS[name][1]
+        assert np.array_equal(values, extras[name]), name
+    first = map_npz(tmp_path / "ann-000.npz")["crops"][:12].tobytes()
+    assert (b"WEBP" in first) == (picture == "webp")
+
+
+def test_the_order_of_writing_leaves_no_trace(tmp_path):
+    digests = []
+    for n, order in enumerate(([0, 1, 2], [2, 0, 1])):
+        shards = [("ann", [0, 1]), ("ann", [2]), ("bob", [0])]
+        writer = FaceSetWriter(tmp_path / str(n), INFO)
+        for i in order:
+            name, states = shards[i]
+            crops, masks, landmarks, pose = faces(3 + len(name), states, 40)
+            of_person = Faces(name, "wearer", "train", np.array(states), crops, masks, landmarks, pose)
+            writer.put(encode_shard(INFO, of_person, part=states[0] // 2))
+        digests.append(read_faceset(tmp_path / str(n)).digest)
+        assert read_faceset(tmp_path / str(n)).faces["ann"].states.tolist() == [0, 1, 2]
+    assert digests[0] == digests[1]
+
+
+def test_extras_that_do_not_fit_are_refused(tmp_path):
+    writer, arrays = FaceSetWriter(tmp_path / "a", RICH), faces(3, [0], 40)
+    with pytest.raises(DataError, match="extras"):
+        writer.add("ann", "wearer", "train", [0], *arrays)
+    with pytest.raises(DataError, match="mesh"):
+        writer.add("ann", "wearer", "train", [0], *arrays, truth(1) | {"mesh": np.zeros((1, 467, 2), np.float32)})
+    with pytest.raises(DataError, match="light"):
+        FaceSetWriter(tmp_path / "b", replace(RICH, columns={}))
+    writer.add("ann", "wearer", "train", [0], *arrays, truth(1))
+    FaceSetWriter(tmp_path / "c", INFO).add("ann", "wearer", "train", [0], *arrays)
+    with pytest.raises(DataError, match="no extra truth mesh") as caught:
+        read_faceset(tmp_path / "c", extras=("mesh",))
+    assert "none" in caught.value.hint
+
+
+@pytest.mark.parametrize(("name", "message"), [("../ann", "cannot name"), ("", "cannot name"), ("ANN", "already")])
+def test_names_that_would_not_be_files_of_their_own_are_refused(tmp_path, name, message):
+    writer = FaceSetWriter(tmp_path, INFO)
+    writer.add("ann", "wearer", "train", [0], *faces(3, [0], 40))
+    with pytest.raises(DataError, match=message):
+        writer.add(name, "wearer", "train", [0], *faces(3, [0], 40))
+
+
+def test_a_set_of_version_1_is_read(tmp_path):
+    """As the first version wrote it: numbered shards, no description of pictures or further truth."""
+    write_cartoons(tmp_path, states=2)
+    now = read_faceset(tmp_path)
+    (tmp_path / "ann-000.npz").rename(tmp_path / "shard_0000.npz")
+
+    def older(manifest):
+        manifest["version"] = 1
+        manifest["shards"][0]["file"] = "shard_0000.npz"
+        for name in ("style", "picture", "quality", "extras", "columns"):
+            del manifest[name]
+
+    edit(tmp_path, older)
+    before = read_faceset(tmp_path)
+    assert before.info == now.info
+    assert np.array_equal(before.faces["ann"].crops, now.faces["ann"].crops)
+
+
+def test_a_mapped_shard_holds_what_numpy_reads(tmp_path):
+    FaceSetWriter(tmp_path, RICH).add("ann", "wearer", "train", [0, 1], *faces(3, [0, 1], 40), truth(2))
+    path = tmp_path / "ann-000.npz"
+    mapped = map_npz(path)
+    with np.load(path) as stored:
+        assert set(mapped) == set(stored.files)
+        for name in stored.files:
+            assert mapped[name].dtype == stored[name].dtype
+            assert np.array_equal(mapped[name], stored[name])
+    np.savez_compressed(tmp_path / "small.npz", **mapped)
+    with pytest.raises(ValueError, match="compressed"):
+        map_npz(tmp_path / "small.npz")
+
+
+def test_the_manifest_names_every_file(tmp_path):
+    write_cartoons(tmp_path, states=2)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["version"] == 2
+    assert manifest["count"] == 14
+    for shard in manifest["shards"]:
+        assert hashlib.sha256((tmp_path / shard["file"]).read_bytes()).hexdigest() == shard["sha256"]

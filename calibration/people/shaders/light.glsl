@@ -6,6 +6,7 @@ uniform sampler2D shadow_map;
 
 float shadow(vec3 p, vec3 n) {
     vec3 s = (shadow_matrix * vec4(p + n * 0.015, 1)).xyz * 0.5 + 0.5;
+    if (max(abs(s.x - .5), abs(s.y - .5)) > .5) return 1.0;  // the map covers head and shoulders
     float lit = 0.0;
     for (int i = -1; i <= 1; i++)
         for (int j = -1; j <= 1; j++)
@@ -15,6 +16,7 @@ float shadow(vec3 p, vec3 n) {
 
 float soft_shadow(vec3 p, vec3 n) {
     vec3 s = (shadow_matrix * vec4(p + n * 0.02, 1)).xyz * 0.5 + 0.5;
+    if (max(abs(s.x - .5), abs(s.y - .5)) > .5) return 1.0;  // the map covers head and shoulders
     float lit = 0.0;
     for (int i = 0; i < 2; i++)
         for (int j = 0; j < 2; j++)

@@ -1,10 +1,9 @@
-in vec3 P; in vec3 T; in vec4 Q; in vec3 C; in float clipped;
+in vec3 P; in vec3 T; in vec4 Q; in vec3 C;
 uniform vec3 head_centre; uniform float shine, root_light, surface_class;
 layout(location = 0) out vec4 albedo_out; layout(location = 1) out vec4 light_out; layout(location = 2) out vec4 gloss_out;
 // Kajiya and Kay 1989 with two shifted lobes (Marschner et al. 2003).
 float lobe(vec3 t, vec3 h, float power) { return pow(max(0., sqrt(max(0., 1. - pow(dot(t, h), 2.)))), power); }
 void main() {
-    if (clipped > 0.) discard;  // under a cap
     vec3 V = normalize(camera - P), t = normalize(T), n = normalize(P - head_centre);
     float lit = mix(.10, 1., soft_shadow(P, n)), tl = dot(t, key_direction);
     float wrap = clamp(dot(n, key_direction) * .6 + .45, 0., 1.);
