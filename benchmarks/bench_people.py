@@ -34,7 +34,7 @@ from rich.table import Table
 
 from calibration.people.actor import Actor
 from calibration.people.anime import Style
-from calibration.people.camera import Camera
+from calibration.people.camera.pinhole import Camera
 from calibration.people.identity import RENDERER_VERSION, random_identity
 from calibration.people.render import Renderer
 from calibration.people.state import random_state

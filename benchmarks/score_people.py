@@ -44,8 +44,8 @@ from rich.progress import track
 from rich.table import Table
 from scipy.stats import rankdata
 
+from calibration.people.head.prepare_mesh import look_at
 from calibration.people.identity import RENDERER_VERSION, random_identity
-from calibration.people.prepare_mesh import look_at
 from calibration.people.render import Renderer, Shot
 from calibration.people.state import State, random_state
 from engines import geometry

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from calibration.demo_truth import TRUTH_SIZE, pack_truth
-from calibration.people.camera import Camera
+from calibration.people.camera.pinhole import Camera
+from calibration.people.camera.sensor import CLEAN, Sensor
 from calibration.people.clip import shoot_frames, write_video
 from calibration.people.identity import cast
 from calibration.people.motion import motion
 from calibration.people.render import Renderer
-from calibration.people.sensor import CLEAN, Sensor
 from calibration.people.state import State
 from calibration.plan import WEARER
 

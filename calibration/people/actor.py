@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.people.anime import Style, redraw, redrawn, shrunk
-from calibration.people.brows import BrowStrands, lid_lines
-from calibration.people.detail import Detail, HairDetail, InkDetail
-from calibration.people.features import Mouth, eye_mesh, gaze_rotation, narrow_mouth, resting_pitch
+from calibration.people.face.brows import BrowStrands, lid_lines
+from calibration.people.face.detail import Detail, HairDetail, InkDetail
+from calibration.people.face.features import Mouth, eye_mesh, gaze_rotation, narrow_mouth, resting_pitch
+from calibration.people.face.skin import SkinMaps, paint
 from calibration.people.gl import GL
-from calibration.people.hair_rig import HairRig
+from calibration.people.hair.rig import HairRig
+from calibration.people.head.mesh import Points, vertex_normals
+from calibration.people.head.occlusion import bake
+from calibration.people.head.shape import HEAD_PIVOT, head_model, turn_head
+from calibration.people.head.unwrap import SharedMaps, placed
 from calibration.people.identity import Identity
-from calibration.people.mesh import Points, vertex_normals
-from calibration.people.occlusion import bake
-from calibration.people.prop_rig import PropRig
-from calibration.people.shape import HEAD_PIVOT, head_model, turn_head
-from calibration.people.skin import SkinMaps, paint
+from calibration.people.props.rig import PropRig
 from calibration.people.state import State
-from calibration.people.unwrap import SharedMaps, placed
 
 _NEAR_CLOTH_DM = 0.13
 """Skin this near to the neckline is drawn with the clothes, which shade it."""

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.people.camera.picture import F32, Layers
+from calibration.people.face.noise import smoothstep
+from calibration.people.head.mesh import Points
+from calibration.people.head.shape import HeadModel
 from calibration.people.identity import Identity
-from calibration.people.mesh import Points
-from calibration.people.noise import smoothstep
-from calibration.people.picture import F32, Layers
-from calibration.people.shape import HeadModel
 
 Style = Literal["photo", "anime"]
 _OLDEST = 0.22
@@ -57,7 +57,8 @@ def redraw(head: HeadModel, neutral: Points) -> Redrawing:
         ball = neutral[head.index[f"{side}_eye"]]
         centre = (ball.min(0) + ball.max(0)) / 2
         # Grown about its front, an eye sinks into the head instead of bulging out of it.
-        places.append((centre + [0, 0, np.ptp(ball[:, 2]) / 2], _EYES, 0.40))
+        front = np.array([0, 0, np.ptp(ball[:, 2]) / 2])
+        places.append((centre + front, _EYES, 0.40))
     for centre, amount, reach in places:
         offset = neutral - centre
         # Along the face the reach counts, in depth everything near belongs to the part.

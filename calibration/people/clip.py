@@ -26,12 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.people.anime import Style
-from calibration.people.camera import Camera
+from calibration.people.camera.pinhole import Camera
+from calibration.people.camera.sensor import Sensor
 from calibration.people.identity import RENDERER_VERSION, Identity
 from calibration.people.motion import motion
-from calibration.people.props import Props, random_props
+from calibration.people.props.worn import Props, random_props
 from calibration.people.render import Renderer, Shot
-from calibration.people.sensor import Sensor
 from calibration.people.state import State
 from calibration.people.truth import (
     CAMERA_COLUMNS,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from calibration.people.anime import Style
 from calibration.people.identity import Identity
-from calibration.people.props import Props
+from calibration.people.props.worn import Props
 from calibration.people.render import Renderer, Shot
 from calibration.people.state import State
 from calibration.people.truth import (

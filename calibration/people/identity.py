@@ -10,14 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from calibration.people.complexion import BROWN_IRIS, Brow, Skin, random_brow, random_iris, random_skin
-from calibration.people.hair_style import PRESETS, Beard, Hair, grey_mixed, random_beard, random_hair, random_pigment
-from calibration.people.shape import head_model, macro_weights
+from calibration.people.face.complexion import BROWN_IRIS, Brow, Skin, random_brow, random_iris, random_skin
+from calibration.people.hair.style import PRESETS, Beard, Hair, grey_mixed, random_beard, random_hair, random_pigment
+from calibration.people.head.shape import head_model, macro_weights
+from calibration.people.head.wardrobe import Wardrobe, random_wardrobe
 from calibration.people.traits import Colour, random_traits
-from calibration.people.wardrobe import Wardrobe, random_wardrobe
 
 RENDERER_VERSION = 2
 """Part of every data set's description: raised when the same seeds would give another picture."""
+
+
+_FEATURES = ("eyes", "nose", "mouth", "cheek", "eyebrows")
+"""Folders of targets that shape single features, which is what tells people apart."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Identity:
     weight: float
     race: dict[str, float]
     sliders: dict[str, float]
-    """Local shape targets, 0..0.5."""
+    """Local shape targets, 0..1."""
     skin: Skin
     hair: Hair
     brow: Brow
@@ -51,15 +55,29 @@ class Identity:
         return asdict(self)
 
 
+def _spread(name: str) -> tuple[float, float]:
+    """Standard deviation and limit of a slider. A target's own range is 0..1."""
+    folder, target = name.split("/")
+    if target.startswith("l-"):
+        target = target[2:]
+    elif "-trans-out" in target or "-angle-out" in target:
+        return 0.04, 0.1  # these move one side against the other: faces are nearly symmetric
+    if folder in _FEATURES:
+        return 0.36, 0.85
+    return (0.12, 0.3) if folder in ("neck", "ears") else (0.24, 0.6)
+
+
 def _random_sliders(rng: np.random.Generator) -> dict[str, float]:
-    sliders: dict[str, float] = {}
-    for down, up in head_model().sliders():
-        value = float(np.clip(rng.normal(0, 0.20), -0.5, 0.5)) * (
-            0.5 if "/ear" in up or up.startswith("neck/") else 1.0
-        )
-        name = up if value > 0 else down
-        if abs(value) > 0.05 and name:
-            sliders[name] = abs(value)
+    pairs = head_model().sliders()
+    shapes = [up for down, up in pairs if not down]
+    # Two shapes of the head mixed; all seven together would be nobody's.
+    sliders = {str(name): float(rng.uniform(0.15, 0.65)) for name in rng.choice(shapes, 2, replace=False)}
+    for down, up in pairs:
+        if down:
+            sigma, limit = _spread(up)
+            value = float(np.clip(rng.normal(0, sigma), -limit, limit))
+            if abs(value) > 0.02:
+                sliders[up if value > 0 else down] = abs(value)
     return sliders
 
 
@@ -76,7 +94,7 @@ def random_identity(seed: int) -> Identity:
         seed=seed,
         gender=t.gender,
         age=t.age,
-        weight=float(shape.uniform(0.3, 0.75)),
+        weight=float(shape.uniform(0.2, 0.85)),
         race=t.race,
         sliders=_random_sliders(shape),
         skin=random_skin(face, t),
@@ -100,7 +118,8 @@ def cast() -> dict[str, Identity]:
                      "chin/chin-triangle": 0.3, "eyes/l-eye-scale-incr": 0.35, "cheek/l-cheek-bones-incr": 0.35,
                      "eyes/l-eye-corner2-up": 0.35},
             skin=Skin(0.19, 0.42, blush=0.7, freckles=0.6, moles=3, lip_blood=1.1, under_eye=0.15),
-            hair=replace(PRESETS["long"], colour=(0.115, 0.047, 0.020), top=3.1, side=2.9, front=2.7, part=0.12, wave=0.025),
+            hair=replace(PRESETS["long"], colour=(0.115, 0.047, 0.020), top=3.1, side=2.9, front=2.7, part=0.12,
+                         wave=0.025),
             brow=Brow((0.11, 0.048, 0.024), 0.020, 0.022, 0.052), iris=((0.10, 0.19, 0.10), (0.20, 0.14, 0.05)),
             lash_length=0.046, lashes=62, wardrobe=Wardrobe("v_neck", (0.06, 0.13, 0.17), neckline=5.66),
         ),
@@ -111,7 +130,8 @@ def cast() -> dict[str, Identity]:
                      "mouth/mouth-scale-horiz-incr": 0.25},
             skin=Skin(1.15, 0.48, blush=0.2, moles=4, stubble=0.45, lip_blood=0.45, lip_melanin=0.0, under_eye=0.3,
                       oil=1.25),
-            hair=replace(PRESETS["afro"], colour=(0.20, 0.195, 0.19), top=0.15, side=0.11, front=0.12, recede=0.08, grey=0.3),
+            hair=replace(PRESETS["afro"], colour=(0.20, 0.195, 0.19), top=0.15, side=0.11, front=0.12, recede=0.08,
+                         grey=0.3),
             brow=Brow((0.10, 0.095, 0.09), 0.030, -0.002, 0.06), iris=((0.045, 0.022, 0.010), (0.07, 0.035, 0.014)),
             lash_length=0.034, lashes=40,
             wardrobe=Wardrobe("shirt", (0.12, 0.05, 0.05), (0.2, 0.17, 0.15), neckline=5.76),

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from calibration.people.expression import Expression, both, look
-from calibration.people.hand_motion import moving_hand
-from calibration.people.lighting import Light
-from calibration.people.props import Props
-from calibration.people.room import Room
+from calibration.people.camera.lighting import Light
+from calibration.people.camera.room import Room
+from calibration.people.face.expression import Expression, both, look
+from calibration.people.props.hand_motion import moving_hand
+from calibration.people.props.worn import Props
 from calibration.people.state import State
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.people.camera import Camera
+from calibration.people.camera.lighting import Light
+from calibration.people.camera.pinhole import Camera
+from calibration.people.camera.room import Room
+from calibration.people.camera.sensor import Sensor
+from calibration.people.head.shape import head_model
 from calibration.people.identity import Identity
-from calibration.people.lighting import Light
 from calibration.people.render import Renderer
-from calibration.people.room import Room
-from calibration.people.sensor import Sensor
-from calibration.people.shape import head_model
 from calibration.people.state import State
 
 FRIENDLY = State(

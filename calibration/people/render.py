@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 
 from calibration.people.actor import Actor, Posed
 from calibration.people.anime import Style, ink
-from calibration.people.camera import Camera, Matrix, crop_clip, orthographic
-from calibration.people.correspond import mesh_points
+from calibration.people.camera.lighting import Light
+from calibration.people.camera.picture import Layers, develop
+from calibration.people.camera.pinhole import Camera, Matrix, crop_clip, orthographic
+from calibration.people.camera.room import background
+from calibration.people.camera.sensor import Sensor
 from calibration.people.gl import GL, Targets
+from calibration.people.head.correspond import mesh_points
+from calibration.people.head.shape import HEAD_PIVOT, head_model
+from calibration.people.head.unwrap import SharedMaps, shared_maps
 from calibration.people.identity import Identity
-from calibration.people.lighting import Light
-from calibration.people.picture import Layers, develop
-from calibration.people.room import background
-from calibration.people.sensor import Sensor
-from calibration.people.shape import HEAD_PIVOT, head_model
 from calibration.people.state import State
-from calibration.people.unwrap import SharedMaps, shared_maps
 from engines import geometry
 
 FACE_TOP_DM = 7.80

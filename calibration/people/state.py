@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from calibration.people.camera import Camera
-from calibration.people.expression import look, random_expression
-from calibration.people.lighting import Light, random_light
-from calibration.people.props import Props, random_props
-from calibration.people.room import Room, random_room
-from calibration.people.sensor import Sensor, random_sensor
+from calibration.people.camera.lighting import Light, random_light
+from calibration.people.camera.pinhole import Camera
+from calibration.people.camera.room import Room, random_room
+from calibration.people.camera.sensor import Sensor, random_sensor
+from calibration.people.face.expression import look, random_expression
+from calibration.people.props.worn import Props, random_props
 
 Vector = tuple[float, float, float]
 FACE_CENTRE = (0.0, 7.05, 1.0)

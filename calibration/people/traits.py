@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibration.people.shape import RACES
+from calibration.people.head.shape import RACES
 
 Colour = tuple[float, float, float]
 """Linear RGB 0..1."""

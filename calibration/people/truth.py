@@ -8,9 +8,9 @@ from dataclasses import fields
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.people.camera import Camera
-from calibration.people.lighting import Light
-from calibration.people.shape import head_model
+from calibration.people.camera.lighting import Light
+from calibration.people.camera.pinhole import Camera
+from calibration.people.head.shape import head_model
 
 F32 = NDArray[np.float32]
 

@@ -8,7 +8,7 @@ import pytest
 from calibration import dataset
 from calibration.dataset import build_dataset
 from calibration.people.footage import EXTRAS
-from calibration.people.props import Props
+from calibration.people.props.worn import Props
 from calibration.people.state import random_state
 from calibration.plan import PeoplePlan, Plan
 from engines.errors import DataError, RenderError, SettingsError

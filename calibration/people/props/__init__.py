@@ -1,0 +1,1 @@
+"""What streamers wear and hold: glasses, headphones, microphones, caps, hands."""
