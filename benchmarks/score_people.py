@@ -15,7 +15,8 @@ first. Counted are frames within 45 degrees of yaw in which nothing worn or held
 
 ``--identity-auc N M`` embeds N people in M states without props with dlib's network (128-d, needs ``dlib-bin`` and
 ``face_recognition_models``) and compares all pairs: in all states, and in those within 45 and 30 degrees of yaw, since
-the network was made for faces turned to the camera. Chips are aligned by our own true landmarks.
+the network was made for faces turned to the camera; once as the random webcams see them and once by a clean camera.
+Chips are aligned by our own true landmarks.
 
 Frames already in ``--work`` are kept, so an interrupted run continues. The result goes to
 ``benchmarks/results/people_score.json``.
@@ -24,6 +25,7 @@ Frames already in ``--work`` are kept, so an interrupted run continues. The resu
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib
 import importlib.util
 import json
@@ -44,8 +46,9 @@ from rich.progress import track
 from rich.table import Table
 from scipy.stats import rankdata
 
-from calibration.people.head.prepare_mesh import look_at
+import calibration.people
 from calibration.people.identity import RENDERER_VERSION, random_identity
+from calibration.people.prepare.mesh468 import look_at
 from calibration.people.render import Renderer, Shot
 from calibration.people.state import State, random_state
 from engines import geometry
@@ -80,6 +83,8 @@ class Job:
     identity: int
     states: tuple[int, ...]
     props: bool = True
+    clean: bool = False
+    """Without the camera's blur, noise, low resolution and codec."""
 
 
 _studio: list[tuple[Renderer, FaceMesh]] = []
@@ -144,7 +149,8 @@ def embed_frames(job: Job) -> list[Row]:
     rows = []
     for seed in job.states:
         state = random_state(seed, props=job.props)
-        shot = renderer.shoot(actor, state, crop_size=SIZE, margin=MARGIN)
+        sensor = state.sensor.clean() if job.clean else None
+        shot = renderer.shoot(actor, state, crop_size=SIZE, margin=MARGIN, sensor=sensor)
         vector = np.array(network.compute_face_descriptor(chip(shot)))
         rows.append({"identity": job.identity, "state": seed, "yaw": state.yaw, "embedding": vector.round(5).tolist()})
     actor.close()
@@ -163,13 +169,22 @@ def _read(path: Path) -> list[Row]:
     return out
 
 
-def collect(name: str, work: Path, wanted: dict[int, list[int]], jobs: int, *, props: bool) -> list[Row]:
+def _sources_digest() -> str:
+    """Of everything that draws people, so that no row of an older look enters the score."""
+    root = Path(calibration.people.__file__).parent
+    files = sorted(p for p in root.rglob("*") if p.is_file() and p.suffix != ".pyc")
+    return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:12]
+
+
+def collect(
+    name: str, work: Path, wanted: dict[int, list[int]], jobs: int, *, props: bool, clean: bool = False
+) -> list[Row]:
     """Rows of all wanted (identity, states), those on disk included; new ones are added to the file as they come."""
-    path = work / f"people_{name}{'' if props else '_plain'}_v{RENDERER_VERSION}.jsonl"
+    path = work / f"people_{name}{'' if props else '_plain'}{'_clean' if clean else ''}_{_sources_digest()}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     known = {(row["identity"], row["state"]): row for row in _read(path)}
     todo = [
-        Job(who, tuple(s for s in states if (who, s) not in known), props)
+        Job(who, tuple(s for s in states if (who, s) not in known), props, clean)
         for who, states in wanted.items()
         if any((who, s) not in known for s in states)
     ]
@@ -282,9 +297,11 @@ def main() -> None:
     if arguments.identity_auc:
         count, each = arguments.identity_auc
         wanted = {i: [_AUC_STATE_SEED + i * each + k for k in range(each)] for i in people(arguments.first + count)}
-        rows = collect("embeddings", arguments.work, wanted, arguments.jobs, props=False)
-        for limit in (90, 45, 30):
-            result[f"identity within {limit} degrees"] = auc([r for r in rows if abs(r["yaw"]) <= limit])
+        for clean in (False, True):
+            rows = collect("embeddings", arguments.work, wanted, arguments.jobs, props=False, clean=clean)
+            for limit in (90, 45, 30):
+                name = f"identity{', clean camera' if clean else ''}, within {limit} degrees"
+                result[name] = auc([r for r in rows if abs(r["yaw"]) <= limit])
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     _show(result)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -98,13 +99,35 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C comes after the block, and never to processes that start in it: else they die of it while they import."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _open_studio(rendered: Any, stop: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
     try:
         _studio.append(_Studio(Renderer(), rendered, stop))
     except PersonacamError as error:  # raised here, the pool would only say that a process died
         _failure.append(error)
+
+
+def _end_with_parent() -> None:
+    """A process of the pool waits for work forever when its parent was killed: end it then."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _crops(renderer: Renderer, job: ShardJob, states: tuple[int, ...]) -> Iterator[CropTruth]:
@@ -138,13 +161,14 @@ def _work(job: ShardJob) -> EncodedShard:
     if _failure:
         raise _failure[0]
     studio = _studio[0]
-    truths = []
-    for truth in _crops(studio.renderer, job, job.states):
-        truths.append(truth)
-        with studio.rendered.get_lock():
-            studio.rendered.value += 1
+    truths: list[CropTruth] = []
+    crops = _crops(studio.renderer, job, job.states)
+    while len(truths) < len(job.states):
         if studio.stop.is_set():
             raise _Stopped
+        truths.append(next(crops))
+        with studio.rendered.get_lock():
+            studio.rendered.value += 1
     return _encode(job, job.states, truths)
 
 
@@ -185,7 +209,8 @@ def build_dataset(plan: SetPlan, folder: Path, *, jobs: int = 2, progress: Progr
         try:
             while todo or waiting:
                 while todo and len(waiting) < 2 * processes:  # few at a time: finished shards are large
-                    waiting.add(pool.submit(_work, todo.pop(0)))
+                    with _interrupts_wait():  # here processes start
+                        waiting.add(pool.submit(_work, todo.pop(0)))
                 finished, waiting = wait(waiting, timeout=_POLL_S, return_when=FIRST_COMPLETED)
                 for future in finished:
                     writer.put(future.result())
@@ -197,7 +222,8 @@ def build_dataset(plan: SetPlan, folder: Path, *, jobs: int = 2, progress: Progr
             ) from error
         except BaseException:
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            # Waiting here, because processes that just start still need ``rendered`` and ``stop``.
+            pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 

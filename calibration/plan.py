@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,9 @@ from calibration.people.anime import Style
 from calibration.people.footage import EXTRAS, CropOptions, extra_columns
 from calibration.people.identity import RENDERER_VERSION, Identity, cast, random_identity
 from engines.errors import SettingsError
-from engines.faceset import DEFAULT_MARGIN, JPEG_QUALITY, FaceSetInfo
+from engines.faceset import DEFAULT_MARGIN, JPEG_QUALITY, FaceSetInfo, Role, Split
 from engines.faceset_codec import PictureFormat
 
-Role = Literal["wearer", "persona"]
-Split = Literal["train", "val"]
 WEARER = "tomo"
 """The demo's wearer: in no data set, so that the demo shows somebody whom training never saw."""
 _VALIDATION = 1 << 20
@@ -64,6 +62,12 @@ class Plan:
     validation_wearers: int = 6
     validation_states: int = 90
     validation_states_per_wearer: int = 30
+
+    def __post_init__(self) -> None:
+        # Each seed owns 10,000 numbers, and all of them lie below the validation's.
+        for name, most in (("seed", 99), ("wearers", 10_000), ("states", 10_000)):
+            if not 0 <= getattr(self, name) <= most:
+                raise SettingsError(f"{name} is {getattr(self, name)}", hint=f"choose something from 0 to {most}")
 
     def parts(self) -> Sequence[Part]:
         """Personas first, then training wearers, then wearers and states that training never sees."""

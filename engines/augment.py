@@ -71,6 +71,10 @@ class Tensors:
     """(K, N, 68, 2) in pixels of the T x T picture."""
     second: Tensor | None = None
     """(N, 3, S, S): the inputs once more with other input-only disturbances."""
+    points: Tensor | None = None
+    """(N, P, 2) the batch's mesh points as they lie in ``inputs``, as fractions of the crop's side."""
+    second_points: Tensor | None = None
+    """(N, P, 2) the same in ``second``."""
 
 
 NEUTRAL = AugmentConfig(
@@ -93,31 +97,37 @@ def augment(
 ) -> Tensors:
     """Disturb and cut a batch to ``input_size`` (S) and ``output_size`` (T). ``margin`` is the face set's.
 
-    With ``second`` the inputs come twice, disturbed independently: for the consistency of codes.
+    With ``second`` the inputs come twice, disturbed independently: for the consistency of codes. Raises SettingsError
+    for mirror images of a batch with mesh points.
     """
+    if batch.points is not None and config.flip_chance:
+        raise SettingsError("mesh points are not mirrored", hint="set flip_chance to 0")
     personas, count, stored = batch.truths.shape[:3]
     inputs = np.empty((count, input_size, input_size, 3), np.uint8)
     others = np.empty_like(inputs) if second else None
     truths = np.empty((personas, count, output_size, output_size, 4), np.uint8)
     landmarks = np.empty((personas, count, 68, 2), np.float32)
+    points = None if batch.points is None else np.empty((1 + second, *batch.points.shape), np.float32)
     for i in range(count):
         move = _random_affine(rng, config.shift_px, config.turn_deg, config.scale)
         flip = bool(rng.random() < config.flip_chance)
         table = _light(rng, config)
-        for views in (inputs, others):
+        for which, views in enumerate((inputs, others)):
             if views is not None:
                 shake = _random_affine(rng, config.input_shift_px, config.input_turn_deg, config.input_scale)
                 cut = _cut(compose(move, shake), stored, margin, input_size, flip=flip)
                 tint = np.exp(rng.normal(0, config.input_colour, (1, 3)))
                 view = _u8(cv2.LUT(_warp(batch.inputs[i], cut, input_size), _table(table * tint)))
                 views[i] = _disturb(view, config, rng)
+                if points is not None and batch.points is not None:
+                    points[which, i] = (transform(invert(cut), batch.points[i]) + 0.5) / input_size
         cut = _cut(move, stored, margin, output_size, flip=flip)
         to_output = invert(cut)
         with_mask = _table(np.column_stack([table, np.linspace(0, 1, 256)]))
         for k in range(personas):
             truths[k, i] = cv2.LUT(_warp(batch.truths[k, i], cut, output_size), with_mask)
-            points = transform(to_output, batch.landmarks[k, i])
-            landmarks[k, i] = points[_MIRROR_68] if flip else points
+            marks = transform(to_output, batch.landmarks[k, i])
+            landmarks[k, i] = marks[_MIRROR_68] if flip else marks
     return Tensors(
         inputs=to_tensor(inputs),
         truths=to_tensor(truths[..., :3].reshape(-1, *truths.shape[2:4], 3)).reshape(
@@ -126,6 +136,8 @@ def augment(
         masks=torch.from_numpy(truths[..., 3]).float().div_(255)[:, :, None],
         landmarks=torch.from_numpy(landmarks),
         second=None if others is None else to_tensor(others),
+        points=None if points is None else torch.from_numpy(points[0]),
+        second_points=None if points is None or not second else torch.from_numpy(points[1]),
     )
 
 

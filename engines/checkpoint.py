@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,12 +20,13 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
 from engines.errors import DataError, SettingsError
+from engines.files import write_atomic
 from engines.network import NetworkConfig, PersonaDecoder, UniversalEncoder
 
 FORMAT = "personacam-weights"
 VERSION = 1
 
-Kind = Literal["encoder", "decoder", "training"]
+Kind = Literal["encoder", "decoder", "trunk", "people", "discriminator", "training", "identity-space"]
 Meta = dict[str, Any]
 
 UPGRADES: Mapping[int, Callable[[Meta, dict[str, Tensor]], tuple[Meta, dict[str, Tensor]]]] = {}
@@ -97,7 +97,7 @@ def save_decoder(stem: Path, decoder: PersonaDecoder, meta: Mapping[str, Any]) -
 def load_encoder(stem: Path) -> tuple[UniversalEncoder, Meta]:
     """The encoder and its JSON. Raises DataError as ``load`` does, and for weights that do not fit the sizes."""
     checkpoint = load(stem, "encoder")
-    encoder = UniversalEncoder(_sizes(checkpoint, stem))
+    encoder = UniversalEncoder(sizes_of(checkpoint, stem))
     load_strict(encoder, checkpoint.tensors, str(stem))
     return encoder.eval(), checkpoint.meta
 
@@ -105,7 +105,7 @@ def load_encoder(stem: Path) -> tuple[UniversalEncoder, Meta]:
 def load_decoder(stem: Path) -> tuple[PersonaDecoder, Meta]:
     """The decoder and its JSON. Raises DataError as ``load`` does, and for weights that do not fit the sizes."""
     checkpoint = load(stem, "decoder")
-    decoder = PersonaDecoder(_sizes(checkpoint, stem))
+    decoder = PersonaDecoder(sizes_of(checkpoint, stem))
     load_strict(decoder, checkpoint.tensors, str(stem))
     return decoder.eval(), checkpoint.meta
 
@@ -122,20 +122,16 @@ def load_strict(network: nn.Module, tensors: Mapping[str, Tensor], what: str) ->
     network.load_state_dict(dict(tensors))
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Either the old file or the whole new one, even when killed in between."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+def sizes_of(checkpoint: Checkpoint, stem: Path) -> NetworkConfig:
+    """The sizes in a checkpoint's JSON. Fields that came later may be absent: their defaults are what was before them.
 
-
-def _sizes(checkpoint: Checkpoint, stem: Path) -> NetworkConfig:
+    Raises DataError when there are none, or none that make a network.
+    """
     network = checkpoint.meta.get("network")
+    known = {f.name for f in fields(NetworkConfig)}
+    needed = {f.name for f in fields(NetworkConfig) if f.default is MISSING}
     try:
-        if not isinstance(network, dict) or set(network) != {f.name for f in fields(NetworkConfig)}:
+        if not isinstance(network, dict) or not needed <= set(network) <= known:
             raise ValueError("wrong fields")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in network.items()}
         return NetworkConfig(**values)

@@ -53,10 +53,10 @@ EXTRAS: Mapping[str, tuple[tuple[int | str, ...], type[np.generic]]] = {
     "gaze": ((2,), np.float32),  # of the eyes in the head, radians: to the person's left, up
     "light": (("columns",), np.float32),
     "camera": (("columns",), np.float32),
-    "props": ((), np.bool_),  # something is worn or held that may hide the face
+    "props": ((), np.bool_),  # something is worn or held, whether it hides the face or not
 }
 """Optional truth: shape per face and type. "size" is the stored crop's, "columns" those that the manifest names."""
-_HINT = "delete the folder and render the set again"
+DAMAGED_HINT = "delete the folder and render the set again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +213,13 @@ def _info(manifest: dict[str, Any]) -> FaceSetInfo:
     return info
 
 
+def check_extras(folder: Path, info: FaceSetInfo, wanted: Sequence[str]) -> None:
+    """Raise DataError when the set in ``folder`` lacks some of the ``wanted`` further truth."""
+    if absent := sorted(set(wanted) - set(info.extras)):
+        has = ", ".join(info.extras) or "none"
+        raise DataError(f"{folder} has no extra truth {', '.join(absent)}", hint=f"it has {has}")
+
+
 def read_faceset(
     folder: Path, *, identities: Sequence[str] | None = None, extras: Sequence[str] = (), workers: int = 2
 ) -> FaceSet:
@@ -222,10 +229,7 @@ def read_faceset(
     truncated, changed since it was written, or empty, or has no such identity or extra.
     """
     index = read_index(folder)
-    absent = sorted(set(extras) - set(index.info.extras))
-    if absent:
-        has = ", ".join(index.info.extras) or "none"
-        raise DataError(f"{folder} has no extra truth {', '.join(absent)}", hint=f"it has {has}")
+    check_extras(folder, index.info, extras)
     by_identity: dict[str, list[ShardEntry]] = {}
     for shard in index.shards:
         if identities is None or shard.identity in identities:
@@ -251,9 +255,9 @@ def _read_shard(path: Path, entry: ShardEntry, info: FaceSetInfo, extras: Sequen
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error}", hint=_HINT) from error
+        raise DataError(f"cannot read {path}: {error}", hint=DAMAGED_HINT) from error
     if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise DataError(f"{path} is not the file that the manifest names (sha256 differs)", hint=_HINT)
+        raise DataError(f"{path} is not the file that the manifest names (sha256 differs)", hint=DAMAGED_HINT)
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             arrays: dict[str, NDArray[Any]] = {
@@ -268,11 +272,11 @@ def _read_shard(path: Path, entry: ShardEntry, info: FaceSetInfo, extras: Sequen
                     np.stack([decode_grey(b) for b in unpack(name, stored)]) if name == "classes" else stored[name]
                 )
     except (ValueError, KeyError, OSError, zipfile.BadZipFile, cv2.error) as error:
-        raise DataError(f"{path} is damaged: {error}", hint=_HINT) from error
+        raise DataError(f"{path} is damaged: {error}", hint=DAMAGED_HINT) from error
     n, size = len(entry.states), info.size
     wanted = {"states": (n,), "crops": (n, size, size, 3), "masks": (n, size, size), "landmarks": (n, 68, 2)}
     wanted |= {"pose": (n, 3), **{name: (n, *info.extra_shape(name)) for name in extras}}
     found = {name: values.shape for name, values in arrays.items()}
     if found != wanted:
-        raise DataError(f"{path} holds arrays of shapes {found}, not {wanted}", hint=_HINT)
+        raise DataError(f"{path} holds arrays of shapes {found}, not {wanted}", hint=DAMAGED_HINT)
     return arrays

@@ -1,4 +1,4 @@
-"""How a face set's shards look as bytes: pictures, arrays in .npz files, files that are whole or not there.
+"""How a face set's shards look as bytes: pictures, and arrays in .npz files.
 
 A shard is an uncompressed .npz. Pictures of one kind lie one behind the other in one byte array with (n + 1) offsets,
 because .npz without pickles has no lists of bytes; uncompressed, so that a single picture can be read from a mapped
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -108,13 +107,3 @@ def map_npz(path: Path) -> dict[str, NDArray[Any]]:
             flat = np.frombuffer(whole, dtype, count, file.tell()) if count else np.zeros(0, dtype)
             arrays[member.filename.removesuffix(".npy")] = flat.reshape(shape)
     return arrays
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Either the old file or the whole new one, even when killed in between."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from engines.errors import DataError
 from engines.faceset import EXTRAS, MANIFEST, VERSION, Faces, FaceSetInfo, Role, ShardEntry, Split, read_index
-from engines.faceset_codec import I64, encode_crop, encode_png, npz_bytes, pack, write_atomic
+from engines.faceset_codec import I64, encode_crop, encode_png, npz_bytes, pack
+from engines.files import write_atomic
 from engines.types import U8
 
 _NAME = re.compile(r"\w[\w.-]*")
@@ -77,10 +78,17 @@ def _check_arrays(info: FaceSetInfo, faces: Faces) -> None:
             )
 
 
+def _differences(there: FaceSetInfo, wanted: FaceSetInfo) -> str:
+    """Of two descriptions, for people."""
+    pairs = ((f.name, getattr(there, f.name), getattr(wanted, f.name)) for f in fields(FaceSetInfo))
+    return "; ".join(f"{name} {is_!r:.120}, not {should!r:.120}" for name, is_, should in pairs if is_ != should)
+
+
 class FaceSetWriter:
     """Adds identities to a folder. Finished shards survive a kill; opening the folder again continues it.
 
-    Raises DataError when the folder holds a set of other origin, seeds or size, or a damaged manifest.
+    Raises DataError when the folder holds another set or a damaged manifest, or cannot be written. One process at a
+    time: two that write into one folder forget one another's shards.
     """
 
     def __init__(self, folder: Path, info: FaceSetInfo) -> None:
@@ -92,19 +100,17 @@ class FaceSetWriter:
             info.extra_shape(name)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / MANIFEST).exists():
+                self._write_manifest()
         except OSError as error:
-            raise DataError(f"cannot make the folder {folder}: {error}", hint="choose another folder") from error
-        if (folder / MANIFEST).exists():
-            index = read_index(folder)
-            if index.info != info:
-                raise DataError(
-                    f"{folder} holds another face set ({index.info}, wanted {info})",
-                    hint="choose an empty folder",
-                )
-            for shard in index.shards:
-                self._remember(shard)
-        else:
-            self._write_manifest()
+            raise DataError(f"cannot write to the folder {folder}: {error}", hint="choose another folder") from error
+        index = read_index(folder)
+        if index.info != info:
+            raise DataError(
+                f"{folder} holds another face set: {_differences(index.info, info)}", hint="choose an empty folder"
+            )
+        for shard in index.shards:
+            self._remember(shard)
 
     def finished(self, identity: str) -> set[int]:
         """States of an identity that are safely on disk."""

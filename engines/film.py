@@ -12,6 +12,7 @@ and the same graph.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -84,19 +85,25 @@ class FilmDecoder(nn.Module):
 
     @torch.no_grad()
     def fold(self, person: Tensor) -> PersonaDecoder:
-        """The plain decoder of one person's vector (F,): the same pictures, without FiLM.
-
-        y = (1 + g) (W x + b) + s is the convolution with weights (1 + g) W and bias (1 + g) b + s.
-        """
+        """The plain decoder of one person's vector (F,): the same pictures, without FiLM. See ``folded``."""
         plain = copy.deepcopy(self.trunk)
-        map_size = self.sizes.grid_width * self.sizes.grid**2
-        plain.to_grid.bias.add_(person[:map_size])
-        for slot in self.slots:
-            conv = _layer(plain, slot.layer, nn.Conv2d)
-            scale, shift = _numbers(person[None], slot)
-            conv.weight.mul_(1 + scale[0, :, None, None, None])
-            _parameter(conv, "bias").mul_(1 + scale[0]).add_(shift[0])
+        plain.load_state_dict(folded(dict(plain.named_parameters()), self.sizes, person))
         return plain
+
+
+def folded(parameters: Mapping[str, Tensor], sizes: NetworkConfig, person: Tensor) -> dict[str, Tensor]:
+    """A plain decoder's parameters by name, with the vector (F,) of a person in them; gradients flow to all of these.
+
+    y = (1 + g) (W x + b) + s is the convolution with weights (1 + g) W and bias (1 + g) b + s.
+    """
+    plain = dict(parameters)
+    slots, _ = film_slots(sizes)
+    plain["to_grid.bias"] = plain["to_grid.bias"] + person[: sizes.grid_width * sizes.grid**2]
+    for slot in slots:
+        scale, shift = _numbers(person[None], slot)
+        plain[f"{slot.layer}.weight"] = plain[f"{slot.layer}.weight"] * (1 + scale[0, :, None, None, None])
+        plain[f"{slot.layer}.bias"] = plain[f"{slot.layer}.bias"] * (1 + scale[0]) + shift[0]
+    return plain
 
 
 def _numbers(person: Tensor, slot: FilmSlot) -> tuple[Tensor, Tensor]:

@@ -143,7 +143,7 @@ def region_weights(landmarks: Tensor, size: int) -> Tensor:
     ``landmarks`` (N, 68, 2) are xy in pixels of the T x T picture. The falloff exp(-r^4) is flat inside the ellipse.
     """
     quarter = size // 4
-    axis = (torch.arange(quarter, dtype=torch.float32) + 0.5) * 4 - 0.5
+    axis = (torch.arange(quarter, dtype=torch.float32, device=landmarks.device) + 0.5) * 4 - 0.5
     regions = landmarks.new_zeros((landmarks.shape[0], quarter, quarter))
     for first, last in REGIONS_68:
         points = landmarks[:, first:last]

@@ -51,6 +51,34 @@ def ssim(result: Picture, truth: Picture, mask: Picture | None = None) -> float:
     return float(values.mean() if mask is None else values[np.asarray(mask, np.float64) > 0.5].mean())
 
 
+def sharpness_ratio(result: Picture, truth: Picture, mask: Picture) -> float:
+    """Laplacian energy of the result over the truth's, inside the mask: 1 is as sharp, below softer, above noisier.
+
+    sum |L * R|^2 / sum |L * T|^2, with L the 4-neighbour Laplacian of luma (mean of the channels; the response is the
+    classic focus measure of Nayar & Nakagawa 1994), over the pixels whose four neighbours too lie where ``mask`` > 0.5:
+    what stands behind the face must not count. ``result`` and ``truth`` (..., H, W, 3), ``mask`` (..., H, W); a whole
+    clip is summed before dividing. A flat truth gives infinity, or 1 if the result is flat too. Raises SettingsError
+    when no pixel is left.
+    """
+    height, width = np.shape(mask)[-2:]
+    inside = np.asarray(mask, np.float64).reshape(-1, height, width) > 0.5
+    # All but the border, which has no four neighbours.
+    across, along = inside[:, 1:-1, :-2] & inside[:, 1:-1, 2:], inside[:, :-2, 1:-1] & inside[:, 2:, 1:-1]
+    inside = inside[:, 1:-1, 1:-1] & across & along
+    if not inside.any():
+        raise SettingsError("the mask is empty, so there is nothing to compare", hint="score frames that show a face")
+
+    def energy(picture: Picture) -> float:
+        p = np.asarray(picture, np.float64).mean(axis=-1).reshape(-1, height, width)
+        response = p[:, :-2, 1:-1] + p[:, 2:, 1:-1] + p[:, 1:-1, :-2] + p[:, 1:-1, 2:] - 4 * p[:, 1:-1, 1:-1]
+        return float(np.square(response[inside]).sum())
+
+    found, wanted = energy(result), energy(truth)
+    if wanted == 0:
+        return 1.0 if found == 0 else math.inf
+    return found / wanted
+
+
 def flicker_excess(results: Picture, truths: Picture, masks: Picture) -> float:
     """How much more the result changes from frame to frame than the truth does, on the 0..255 scale; below 0 is calmer.
 

@@ -3,9 +3,12 @@
     face (N, 3, S, S) -> UniversalEncoder -> code (N, C) -> PersonaDecoder -> face (N, 3, T, T), mask (N, 1, T, T)
 
 Everything that a decoder knows about the wearer passes through the code: 128 to 256 numbers that have room for
-expression, pose, gaze and light, and not for an identity. Plain 3x3 convolutions, LeakyReLU and pixel shuffles; no
-normalisation layer, so nothing depends on the batch and nothing overflows in half precision. All sizes stand in
-``config``. Pictures are RGB float32 0..1 here; the shift to -1..1 is part of the network and travels with the weights.
+expression, pose, gaze and light, and not for an identity. An encoder may also take points of the wearer's face mesh
+(``mesh_points``), which look the same for rendered and real people.
+
+Plain 3x3 convolutions, LeakyReLU and pixel shuffles; no normalisation layer, so nothing depends on the batch and
+nothing overflows in half precision. All sizes stand in ``config``. Pictures are RGB float32 0..1 here; the
+shift to -1..1 is part of the network and travels with the weights.
 """
 
 from __future__ import annotations
@@ -25,6 +28,10 @@ TIERS: tuple[Tier, ...] = get_args(Tier)
 
 LEAK = 0.1
 """Slope of LeakyReLU below zero."""
+MESH_WIDTH = 128
+"""Features that the mesh points become."""
+MESH_SCALE = 10.0
+"""Points move by about a tenth of the crop around their mean; times this, they move by about one."""
 HEAD_PLANES = 4
 """Red, green, blue, mask: the mask rides in the last convolution instead of a branch of its own."""
 
@@ -53,6 +60,8 @@ class NetworkConfig:
     """Channels of that map."""
     decoder_widths: tuple[int, ...]
     """Channels after each doubling; the last one is at T / 2, where the head sits."""
+    mesh_points: int = 0
+    """P: face mesh points that the encoder takes beside the picture (see ``mesh_subset``); 0 takes none."""
 
     def __post_init__(self) -> None:
         if self.input_size % 2 ** (len(self.encoder_widths) + 1):
@@ -61,6 +70,8 @@ class NetworkConfig:
             )
         if len(self.encoder_widths) != len(self.encoder_residuals):
             raise SettingsError("one residual flag per encoder width", hint="give both tuples the same length")
+        if self.mesh_points < 0:
+            raise SettingsError(f"{self.mesh_points} mesh points", hint="use 0 for an encoder of pictures alone")
         if self.grid * 2 ** (len(self.decoder_widths) + 1) != self.output_size:
             raise SettingsError(
                 f"grid {self.grid}, {len(self.decoder_widths)} doublings and the head do not give {self.output_size}",
@@ -134,6 +145,27 @@ class Up(nn.Module):
         return out
 
 
+class PointsBranch(nn.Module):
+    """Mesh points -> features beside those of the picture. Its normalisation, ``mean``, travels with the weights."""
+
+    mean: Tensor
+
+    def __init__(self, points: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.full((points, 2), 0.5))
+        self.layers = nn.Sequential(
+            nn.Linear(2 * points + 1, MESH_WIDTH), nn.LeakyReLU(LEAK, inplace=True),
+            nn.Linear(MESH_WIDTH, MESH_WIDTH), nn.LeakyReLU(LEAK, inplace=True),
+        )  # fmt: skip
+
+    def forward(self, points: Tensor, present: Tensor) -> Tensor:
+        """(N, P, 2) fractions of the crop and flags (N, 1) 0 or 1 -> (N, MESH_WIDTH). Points of flag 0 do not count."""
+        flag = present.to(points.dtype)
+        known = torch.where(flag[:, :, None] > 0, (points - self.mean) * MESH_SCALE, torch.zeros_like(points))
+        features: Tensor = self.layers(torch.cat([known.flatten(1), flag], dim=1))
+        return features
+
+
 class UniversalEncoder(nn.Module):
     """Any wearer's aligned face -> code. One set of weights for everybody."""
 
@@ -151,12 +183,35 @@ class UniversalEncoder(nn.Module):
             if residual:
                 layers.append(Residual(width))
         self.body = nn.Sequential(*layers)
-        self.to_code = nn.Linear(width * sizes.encoded_side**2, sizes.code_size)
+        features = width * sizes.encoded_side**2
+        self.points = PointsBranch(sizes.mesh_points) if sizes.mesh_points else None
+        self.to_code = nn.Linear(features + (MESH_WIDTH if sizes.mesh_points else 0), sizes.code_size)
 
-    def forward(self, face: Tensor) -> Tensor:
-        """(N, 3, S, S) RGB 0..1 -> (N, C)."""
-        code: Tensor = self.to_code(self.body(face * 2.0 - 1.0).flatten(1))
-        return code
+    def forward(self, face: Tensor, points: Tensor | None = None, present: Tensor | None = None) -> Tensor:
+        """(N, 3, S, S) RGB 0..1 -> (N, C).
+
+        ``points`` (N, P, 2) are xy as fractions of the crop's side, 0 at its left or top edge; without them, or where
+        ``present`` (N, 1) is 0, the picture alone decides. Mid grey pictures leave it to the points. Raises
+        SettingsError for points that this encoder does not take.
+        """
+        features = self.body(face * 2.0 - 1.0).flatten(1)
+        if self.points is None:
+            if points is not None:
+                raise SettingsError("this encoder takes no mesh points", hint="give it the picture alone")
+            code: Tensor = self.to_code(features)
+            return code
+        count = face.shape[0]
+        if points is None:
+            points, present = face.new_zeros((count, self.sizes.mesh_points, 2)), face.new_zeros((count, 1))
+        elif points.shape[1:] != (self.sizes.mesh_points, 2):
+            raise SettingsError(
+                f"points of shape {tuple(points.shape)}, this encoder takes (N, {self.sizes.mesh_points}, 2)",
+                hint="give it the mesh points of mesh_subset, in its order",
+            )
+        if present is None:
+            present = points.new_ones((count, 1))
+        both: Tensor = self.to_code(torch.cat([features, self.points(points, present)], dim=1))
+        return both
 
 
 class PersonaDecoder(nn.Module):

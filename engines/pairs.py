@@ -10,6 +10,7 @@ import numpy as np
 from engines.errors import DataError
 from engines.faceset import Faces, FaceSet, Split
 from engines.faceset_codec import I64
+from engines.mesh_subset import MESH_SUBSET
 from engines.types import F32, U8
 
 
@@ -27,6 +28,8 @@ class Batch:
     """(K, N, size, size, 4): persona k in the same states, the mask as fourth channel: one warp cuts both."""
     landmarks: F32
     """(K, N, 68, 2) of the truths."""
+    points: F32 | None = None
+    """(N, P, 2) mesh points of ``inputs``, pixels of the stored crop, where somebody asked for them."""
 
 
 class PairedSet:
@@ -45,8 +48,11 @@ class PairedSet:
         *,
         held_out_every: int = 16,
         state_block: int = 8,
+        mesh_points: bool = False,
     ) -> None:
+        """With ``mesh_points`` batches have ``points``; the set must have been read with the extra "mesh"."""
         self.faceset = faceset
+        self._mesh_points = mesh_points
         self.personas = tuple(personas)
         for name in self.personas:
             if name not in faceset.faces:
@@ -55,6 +61,8 @@ class PairedSet:
                 )
         trained = {int(s) for w in faceset.named("wearer", "train") for s in faceset.faces[w].states}
         apart = {int(s) for w in faceset.named("wearer", "val") for s in faceset.faces[w].states} - trained
+        if mesh_points and not all("mesh" in faces.extras for faces in faceset.faces.values()):
+            raise DataError("the set was read without mesh points", hint='read it with extras=("mesh",)')
         wearers = faceset.named("wearer", split) or (faceset.named("wearer") if split == "val" else [])
 
         def held_out(state: int) -> bool:
@@ -91,15 +99,17 @@ class PairedSet:
         """The batch for given states and wearers."""
         faces = self.faceset.faces
         rows = [self._rows[w][s] for w, s in zip(wearers, states, strict=True)]
+        seen = list(zip(wearers, rows, strict=True))
         own = {p: [self._rows[p][s] for s in states] for p in self.personas}
         return Batch(
             states=np.asarray(states, np.int64),
             wearers=list(wearers),
-            inputs=np.stack([faces[w].crops[r] for w, r in zip(wearers, rows, strict=True)]),
+            inputs=np.stack([faces[w].crops[r] for w, r in seen]),
             truths=np.stack(
                 [np.concatenate([faces[p].crops[own[p]], faces[p].masks[own[p], :, :, None]], 3) for p in self.personas]
             ),
             landmarks=np.stack([faces[p].landmarks[own[p]] for p in self.personas]),
+            points=np.stack([faces[w].extras["mesh"][r][MESH_SUBSET] for w, r in seen]) if self._mesh_points else None,
         )
 
 

@@ -18,8 +18,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from engines.errors import ConsentError, PersonaFormatError, PersonaNotFoundError
+from engines.files import write_atomic
 from engines.onnx_guard import check_onnx
 from engines.persona_zip import MAX_FILE_BYTES, MEMBER_LIMITS, pack, unpack
 from engines.signature import sign, verify
@@ -163,7 +162,7 @@ def write_persona(
     members["manifest.json"] = head
     if key is not None:
         members["signature"] = sign(head, key)
-    _write_atomically(path, pack(members))
+    write_atomic(path, pack(members))
     return final
 
 
@@ -180,20 +179,6 @@ def _read_bytes(path: Path) -> bytes:
     if len(data) > MAX_FILE_BYTES:
         raise PersonaFormatError(f"{path.name} is larger than {MAX_FILE_BYTES >> 20} MiB", hint=_NOT_OURS)
     return data
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp's files are private
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _manifest(members: Mapping[str, bytes]) -> Manifest:

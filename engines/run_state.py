@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -36,34 +36,52 @@ class SwapNetworks(nn.Module):
         return [decoder(code) for decoder in self.decoders]
 
 
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """A further network that learns along with an optimiser of its own, and is not averaged: a discriminator."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+
+
+NetworksT = TypeVar("NetworksT", bound=nn.Module)
+
+
 @dataclass(slots=True)
-class Run:
+class Run(Generic[NetworksT]):
     """What changes while training, and what a checkpoint holds."""
 
-    networks: SwapNetworks
-    average: SwapNetworks
+    networks: NetworksT
+    average: NetworksT
     optimizer: torch.optim.Optimizer
     step: int = 0
     seconds: float = 0.0
+    companions: Mapping[str, Companion] = field(default_factory=dict)
+    """By name; names must not contain a dot."""
+    facts: dict[str, float] = field(default_factory=dict)
+    """Numbers that a stage remembers across interruptions."""
 
 
 @torch.no_grad()
-def update_average(run: Run, decay: float) -> None:
+def update_average(run: Run[Any], decay: float) -> None:
     """Running average of the weights; short at first, so that the first weights do not linger."""
     decay = min(decay, (1 + run.step) / (10 + run.step))
     for mean, weight in zip(run.average.parameters(), run.networks.parameters(), strict=True):
         mean.lerp_(weight, 1 - decay)
 
 
-def save_run(run: Run, state: Path, identity: Mapping[str, Any]) -> None:
+def save_run(run: Run[Any], state: Path, identity: Mapping[str, Any]) -> None:
     """Write everything that continues the run into folder ``state``; the previous state goes once this one is whole."""
     old = _states(state)
     stem = state / f"step-{run.step:08d}"
     tensors = {f"networks.{k}": v for k, v in run.networks.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in run.average.state_dict().items()}
-    for index, moments in run.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": v for k, v in moments.items()}
-    checkpoint.save(stem, "training", tensors, {"step": run.step, "seconds": run.seconds, "identity": identity})
+    tensors |= _moments(run.optimizer, "optimizer.")
+    for name, companion in run.companions.items():
+        tensors |= {f"{name}.network.{k}": v for k, v in companion.network.state_dict().items()}
+        tensors |= _moments(companion.optimizer, f"{name}.optimizer.")
+    about = {"step": run.step, "seconds": run.seconds, "facts": run.facts, "identity": identity}
+    checkpoint.save(stem, "training", tensors, about)
     for before in old:
         if before != stem:
             before.with_suffix(".json").unlink()
@@ -71,7 +89,7 @@ def save_run(run: Run, state: Path, identity: Mapping[str, Any]) -> None:
 
 
 @torch.no_grad()
-def resume_run(run: Run, state_dir: Path, identity: Mapping[str, Any]) -> None:
+def resume_run(run: Run[Any], state_dir: Path, identity: Mapping[str, Any]) -> None:
     """Continue from the newest state in the folder, if there is one.
 
     Raises TrainingError when it is the state of another run, DataError when it is damaged.
@@ -89,16 +107,31 @@ def resume_run(run: Run, state_dir: Path, identity: Mapping[str, Any]) -> None:
 
     checkpoint.load_strict(run.networks, part("networks."), str(stems[-1]))
     checkpoint.load_strict(run.average, part("average."), str(stems[-1]))
-    learning = [p for group in run.optimizer.param_groups for p in group["params"]]
+    _restore_moments(run.optimizer, part("optimizer."))
+    for name, companion in run.companions.items():
+        checkpoint.load_strict(companion.network, part(f"{name}.network."), str(stems[-1]))
+        _restore_moments(companion.optimizer, part(f"{name}.optimizer."))
+    run.facts = {k: float(v) for k, v in state.meta.get("facts", {}).items()}
+    run.step, run.seconds = int(state.meta["step"]), float(state.meta["seconds"])
+
+
+def _moments(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
+    """What an optimiser remembers of each weight, by ``prefix``, the weight's number and the memory's name."""
+    states = optimizer.state_dict()["state"].items()
+    return {f"{prefix}{index}.{k}": v for index, moments in states for k, v in moments.items()}
+
+
+def _restore_moments(optimizer: torch.optim.Optimizer, stored: Mapping[str, Tensor]) -> None:
+    """Give an optimiser its memory back; ``stored`` is from ``_moments``, without the prefix."""
+    learning = [p for group in optimizer.param_groups for p in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
-    for key, value in part("optimizer.").items():
+    for key, value in stored.items():
         index, name = key.split(".")
         weight = learning[int(index)]
         # The fused optimiser walks weights and moments in memory order, so both must be laid out alike.
         laid_out = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value
         moments.setdefault(int(index), {})[name] = laid_out
-    run.optimizer.load_state_dict({**run.optimizer.state_dict(), "state": moments})
-    run.step, run.seconds = int(state.meta["step"]), float(state.meta["seconds"])
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
 
 
 def _states(state: Path) -> list[Path]:

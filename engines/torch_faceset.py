@@ -12,6 +12,7 @@ A sample is one wearer in one state and the truth of their swap: another identit
 
 from __future__ import annotations
 
+import threading
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -27,12 +28,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from engines.errors import DataError
-from engines.faceset import FaceSetIndex, ShardEntry, read_index
+from engines.faceset import DAMAGED_HINT, FaceSetIndex, ShardEntry, check_extras, read_index
 from engines.faceset_codec import I64, decode_colour, decode_grey, map_npz
 from engines.types import U8
 
-Side = Literal["train", "val", "all"]
-_HINT = "delete the folder and render the set again"
+Side = Literal["train", "val", "all", "unseen"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,45 +45,52 @@ class StoredFace:
     """(S, S)"""
     landmarks: NDArray[np.float32]
     """(68, 2) pixels of the crop."""
+    pose: NDArray[np.float32]
+    """(3,) yaw, pitch, roll in degrees."""
     extras: Mapping[str, NDArray[Any]]
 
 
 class LazyFaces:
     """Single faces of a set through mapped files, of which the ``open_shards`` last used stay open.
 
-    Checks the length of a shard, not its sha256, which would read all of it; ``read_faceset`` does. Not for use from
-    several threads. A copy in another process opens its own files.
+    Checks the length of a shard, not its sha256, which would read all of it; ``read_faceset`` does. Several threads may
+    read at once. A copy in another process opens its own files.
     """
 
     def __init__(self, folder: Path, *, extras: Sequence[str] = (), open_shards: int = 64) -> None:
         self.folder = folder
         self.index: FaceSetIndex = read_index(folder)
         self.extras = tuple(extras)
-        if absent := sorted(set(extras) - set(self.index.info.extras)):
-            has = ", ".join(self.index.info.extras) or "none"
-            raise DataError(f"{folder} has no extra truth {', '.join(absent)}", hint=f"it has {has}")
+        check_extras(folder, self.index.info, extras)
         self._open_shards = max(1, open_shards)
         self._mapped: OrderedDict[int, dict[str, NDArray[Any]]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_mapped": OrderedDict()}
+        return {k: v for k, v in self.__dict__.items() if k != "_lock"} | {"_mapped": OrderedDict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
 
     def read(self, shard: int, row: int) -> StoredFace:
         """Face ``row`` of a shard of the index. Raises DataError when the file is missing or damaged."""
         entry = self.index.shards[shard]
         try:
-            arrays = self._shard(shard, entry)
+            with self._lock:
+                arrays = self._shard(shard, entry)
             return StoredFace(
                 crop=decode_colour(_picture(arrays, "crops", row)),
                 mask=decode_grey(_picture(arrays, "masks", row)),
                 landmarks=arrays["landmarks"][row],
+                pose=arrays["pose"][row],
                 extras={
                     name: decode_grey(_picture(arrays, name, row)) if name == "classes" else arrays[name][row]
                     for name in self.extras
                 },
             )
         except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile, cv2.error) as error:
-            raise DataError(f"{self.folder / entry.file} is missing or damaged: {error}", hint=_HINT) from error
+            raise DataError(f"{self.folder / entry.file} is missing or damaged: {error}", hint=DAMAGED_HINT) from error
 
     def _shard(self, shard: int, entry: ShardEntry) -> dict[str, NDArray[Any]]:
         if shard in self._mapped:
@@ -120,7 +127,8 @@ class PairedFaces(Dataset[dict[str, Tensor]]):
 
     The sides share neither wearers nor states (nor personas, where everybody is both). "val" has the identities that
     the set marks so, or else a seeded ``held_out`` share of them, in the states that only marked wearers show, or else
-    in a seeded ``held_out`` share of all states. "all" holds nothing out.
+    in a seeded ``held_out`` share of all states. "unseen" has the wearers and states of "val" and the personas of
+    "train": what a network with a vector for each trained persona can be tested on. "all" holds nothing out.
 
     A sample is a dict of tensors that ``default_collate`` batches:
 
@@ -203,8 +211,9 @@ class PairedFaces(Dataset[dict[str, Tensor]]):
             states = _held_out(len(self.states), held_out, 1, np.random.default_rng([self.seed, 2]))
         if side == "train":
             people, states = ~people, ~states
+        trained = ~people if side == "unseen" else people
         # Personas with a role of their own are what is trained: they are on both sides.
-        return wearers & people, personas & people if both else personas, states
+        return wearers & people, personas & trained if both else personas, states
 
     def __len__(self) -> int:
         return len(self._items)
@@ -213,21 +222,42 @@ class PairedFaces(Dataset[dict[str, Tensor]]):
         """Pair anew: the same epoch always gives the same pairs. Workers that already run follow."""
         self._epoch.fill_(epoch)
 
-    def pair(self, i: int) -> tuple[int, int, int]:
-        """Rows of ``identities`` of wearer and persona, and the state's number, of item i in this epoch."""
+    @property
+    def personas(self) -> tuple[int, ...]:
+        """Rows of ``identities`` that are personas on this side."""
+        return tuple(int(n) for n in self._personas)
+
+    @property
+    def wearers(self) -> tuple[int, ...]:
+        """Rows of ``identities`` that are wearers on this side."""
+        return tuple(int(n) for n in np.unique(self._items[:, 0]))
+
+    def choose(self, i: int, rng: np.random.Generator) -> tuple[int, int]:
+        """Rows of ``identities`` of item i's wearer and of a random persona that can be its truth."""
         if not 0 <= i < len(self._items):
             raise IndexError(i)
         wearer, column = (int(x) for x in self._items[i])
         candidates = self._personas[(self._shard_of[self._personas, column] >= 0) & (self._personas != wearer)]
-        persona = int(np.random.default_rng([self.seed, int(self._epoch), i]).choice(candidates))
-        return wearer, persona, int(self.states[column])
+        return wearer, int(rng.choice(candidates))
+
+    def face(self, i: int, identity: int) -> StoredFace:
+        """An identity (row of ``identities``) in the state of item i. Raises DataError when there is no such face."""
+        column = int(self._items[i, 1])
+        shard = int(self._shard_of[identity, column])
+        if shard < 0:
+            raise DataError(
+                f"{self.identities[identity]} was not rendered in state {self.states[column]}", hint="ask for another"
+            )
+        return self._faces.read(shard, int(self._row_of[identity, column]))
+
+    def pair(self, i: int) -> tuple[int, int, int]:
+        """Rows of ``identities`` of wearer and persona, and the state's number, of item i in this epoch."""
+        wearer, persona = self.choose(i, np.random.default_rng([self.seed, int(self._epoch), i]))
+        return wearer, persona, int(self.states[self._items[i, 1]])
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         wearer, persona, state = self.pair(i)
-        column = int(self._items[i, 1])
-        a, b = (
-            self._faces.read(int(self._shard_of[n, column]), int(self._row_of[n, column])) for n in (wearer, persona)
-        )
+        a, b = self.face(i, wearer), self.face(i, persona)
         sample = {
             "wearer": _chw(a.crop),
             "persona": _chw(b.crop),

@@ -10,12 +10,10 @@ written with every checkpoint), sheet.png (look at it) and report.json. The same
 from __future__ import annotations
 
 import copy
-import ctypes
 import hashlib
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +29,16 @@ from engines import checkpoint, losses
 from engines.augment import AugmentConfig, Tensors, augment
 from engines.errors import TrainingError
 from engines.faceset import FaceSet
+from engines.loop import (
+    blend,
+    channels_last,
+    fraction_done,
+    keep_freed_memory,
+    rate_at,
+    seconds_left,
+    sum_into,
+    write_json,
+)
 from engines.losses import LossWeights
 from engines.network import NetworkConfig, PersonaDecoder, UniversalEncoder, build_decoder, build_encoder, config
 from engines.pairs import PairedSet
@@ -198,23 +206,23 @@ def _fit(  # noqa: PLR0915 - the whole loop in one place, to be read from top to
     validating = PairedSet(faceset, personas, "val", held_out_every=cfg.held_out_every, state_block=cfg.state_block)
     held_out = validation_tensors(validating, cfg.network, cfg.validation_faces)
 
-    _keep_freed_memory()
+    keep_freed_memory()
     torch.set_num_threads(1)
     encoder.requires_grad_(encoder_learns)
     networks = SwapNetworks(encoder, decoders)
-    _channels_last(networks)
+    channels_last(networks)
     learning = [p for p in networks.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=cfg.learning_rate, weight_decay=cfg.weight_decay, fused=True)
     run = Run(networks, copy.deepcopy(networks).requires_grad_(requires_grad=False), optimizer)
     identity = _identity(cfg, faceset, personas, encoder if not encoder_learns else None)
     resume_run(run, out_dir / STATE, identity)
     out_dir.mkdir(parents=True, exist_ok=True)
-    _write_json(out_dir / "config.json", asdict(cfg))
+    write_json(out_dir / "config.json", asdict(cfg))
 
     def keep() -> Mapping[str, Score]:
         save_run(run, out_dir / STATE, identity)
         scores = validate(run.average, held_out, personas, out_dir / SHEET)
-        _write_weights(run.average, out_dir, personas, scores, {"step": run.step, "data": faceset.digest})
+        write_weights(run.average, out_dir, personas, scores, {"step": run.step, "data": faceset.digest})
         return scores
 
     def learn(shard: int) -> tuple[tuple[Tensor, ...], dict[str, float]]:
@@ -237,14 +245,14 @@ def _fit(  # noqa: PLR0915 - the whole loop in one place, to be read from top to
     # cost five times the work. So each thread does a part of the batch, from cutting crops to gradients, on its own.
     with ThreadPoolExecutor(cfg.threads or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
-            while (fraction := _fraction(cfg, run)) < 1:
-                rate = _learning_rate(cfg, run.step, fraction)
+            while (fraction := fraction_done(cfg, run.step, run.seconds)) < 1:
+                rate = rate_at(cfg, run.step, fraction)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
 
                 parts = list(pool.map(learn, range(cfg.shards)))
                 for weight, *gradients in zip(learning, *(gradients for gradients, _ in parts), strict=True):
-                    _sum_into(weight, gradients)
+                    sum_into(weight, gradients)
                 values = {name: float(np.mean([terms[name] for _, terms in parts])) for name in parts[0][1]}
                 norm = nn.utils.clip_grad_norm_(learning, cfg.clip_norm)
                 if not math.isfinite(values["total"]) or not math.isfinite(float(norm)):
@@ -258,7 +266,7 @@ def _fit(  # noqa: PLR0915 - the whole loop in one place, to be read from top to
 
                 now = clock()
                 run.seconds = seconds_before + now - started
-                smooth = {**smooth, **{k: _blend(smooth.get(k), v) for k, v in values.items()}}
+                smooth = blend(smooth, values)
                 scores = None
                 if now - last_checkpoint >= 60 * cfg.checkpoint_minutes:
                     scores = keep()
@@ -267,8 +275,9 @@ def _fit(  # noqa: PLR0915 - the whole loop in one place, to be read from top to
                     last_report = now
                     step_s = max(now - started, 1e-9) / (run.step - first_step)
                     report = Progress(
-                        step=run.step, fraction=_fraction(cfg, run), loss=smooth, learning_rate=rate,
-                        images_per_s=cfg.batch / step_s, eta_s=_eta_s(cfg, run, step_s), scores=scores,
+                        step=run.step, fraction=fraction_done(cfg, run.step, run.seconds), loss=smooth,
+                        learning_rate=rate, images_per_s=cfg.batch / step_s,
+                        eta_s=seconds_left(cfg, run.step, run.seconds, step_s), scores=scores,
                         sheet=out_dir / SHEET if scores is not None else None,
                     )  # fmt: skip
                     progress(report)
@@ -287,7 +296,7 @@ def _fit(  # noqa: PLR0915 - the whole loop in one place, to be read from top to
         decoders={name: out_dir / f"decoder-{name}" for name in personas},
         sheet=out_dir / SHEET,
     )
-    _write_json(out_dir / "report.json", asdict(result))
+    write_json(out_dir / "report.json", asdict(result))
     return result
 
 
@@ -312,37 +321,6 @@ def _losses(networks: SwapNetworks, batch: Tensors, cfg: TrainConfig, *, encoder
     return terms
 
 
-def _sum_into(weight: Tensor, gradients: Sequence[Tensor]) -> None:
-    """weight.grad = sum of gradients, laid out like the weight: the fused optimiser walks both in memory order."""
-    if weight.grad is None:
-        weight.grad = torch.empty_like(weight)
-    weight.grad.copy_(gradients[0])
-    for gradient in gradients[1:]:
-        weight.grad.add_(gradient)
-
-
-def _fraction(cfg: TrainConfig, run: Run) -> float:
-    """How much of the schedule is over, 0..1, by steps or by time, whichever is further."""
-    by_time = run.seconds / (60 * cfg.max_minutes) if cfg.max_minutes is not None else 0.0
-    return min(1.0, max(run.step / cfg.steps, by_time))
-
-
-def _learning_rate(cfg: TrainConfig, step: int, fraction: float) -> float:
-    """Linear rise over the warm-up, times half a cosine from 1 to 0 over the schedule."""
-    rise = min(1.0, (step + 1) / max(1, cfg.warmup_steps))
-    return cfg.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * fraction))
-
-
-def _eta_s(cfg: TrainConfig, run: Run, step_s: float) -> float:
-    """Seconds left at ``step_s`` seconds a step."""
-    by_steps = (cfg.steps - run.step) * step_s
-    return by_steps if cfg.max_minutes is None else max(0.0, min(by_steps, 60 * cfg.max_minutes - run.seconds))
-
-
-def _blend(before: float | None, value: float) -> float:
-    return value if before is None else 0.95 * before + 0.05 * value
-
-
 def _identity(
     cfg: TrainConfig, faceset: FaceSet, personas: Sequence[str], fixed_encoder: UniversalEncoder | None
 ) -> dict[str, Any]:
@@ -352,10 +330,12 @@ def _identity(
         weights = b"".join(t.contiguous().numpy().tobytes() for t in fixed_encoder.state_dict().values())
         digest = hashlib.sha256(weights).hexdigest()
     settings = {k: v for k, v in asdict(cfg).items() if k not in OPERATIONAL}
+    if not cfg.network.mesh_points:  # runs that began before there was the field continue
+        settings["network"] = {k: v for k, v in settings["network"].items() if k != "mesh_points"}
     return {"data": faceset.digest, "personas": list(personas), "fixed_encoder": digest, "config": settings}
 
 
-def _write_weights(
+def write_weights(
     networks: SwapNetworks, out_dir: Path, personas: Sequence[str], scores: Mapping[str, Score], about: dict[str, Any]
 ) -> None:
     """Encoder and decoders, each a file of its own; a decoder names the encoder that it belongs to."""
@@ -371,28 +351,3 @@ def _personas(faceset: FaceSet, wanted: Sequence[str] | None) -> list[str]:
     if not names:
         raise TrainingError("the face set has no persona", hint="render at least one identity with the role persona")
     return names
-
-
-def _channels_last(networks: nn.Module) -> None:
-    # Measured on a CPU with AVX-512: 64 instead of 51 faces a second and thread. bfloat16 was slower (39): no AMX here.
-    networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _keep_freed_memory() -> None:
-    """Ask glibc to keep large freed blocks instead of returning them to the system after every operation.
-
-    Each step allocates the same hundreds of megabytes; with two threads, fetching them anew as zeroed pages was
-    measured to cost a third of the time. A no-op where the C library has no mallopt.
-    """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        m_trim_threshold, m_mmap_max, m_arena_max = -1, -4, -8  # malloc.h
-        mallopt(m_arena_max, 1)  # other arenas are too small for such blocks and would not keep them
-        mallopt(m_mmap_max, 0)
-        mallopt(m_trim_threshold, 2**31 - 1)
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    checkpoint.write_atomic(path, json.dumps(value, indent=1, default=str).encode())

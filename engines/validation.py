@@ -13,7 +13,7 @@ from torch import Tensor
 
 from engines import metrics
 from engines.augment import NEUTRAL, Tensors, augment, to_pictures
-from engines.checkpoint import write_atomic
+from engines.files import write_atomic
 from engines.network import NetworkConfig
 from engines.pairs import PairedSet
 from engines.run_state import SwapNetworks
@@ -26,6 +26,8 @@ class Score:
     psnr_masked_db: float
     mask_iou: float
     ssim: float
+    sharpness_ratio: float
+    """Fine detail of the results over that of the truth; 1 is as sharp, below 1 is softer."""
 
 
 def validation_tensors(pairs: PairedSet, sizes: NetworkConfig, limit: int) -> Tensors:
@@ -40,21 +42,27 @@ def validation_tensors(pairs: PairedSet, sizes: NetworkConfig, limit: int) -> Te
 @torch.no_grad()
 def validate(networks: SwapNetworks, faces: Tensors, personas: Sequence[str], sheet: Path) -> Mapping[str, Score]:
     """Score every persona on ``faces`` and write the contact sheet."""
-    code = networks.encoder(faces.inputs)
+    code = networks.encoder(faces.inputs, faces.points)
     results = [(face.contiguous(), torch.sigmoid(mask)) for face, mask in networks.decode(code)]
-    _write_sheet(sheet, results, faces)
-    return {name: _score(*results[k], faces, k) for k, name in enumerate(personas)}
+    write_sheet(sheet, results, faces)
+    return {name: score_faces(*results[k], faces, k) for k, name in enumerate(personas)}
 
 
-def _score(face: Tensor, mask: Tensor, faces: Tensors, persona: int) -> Score:
+def score_faces(face: Tensor, mask: Tensor, faces: Tensors, persona: int) -> Score:
+    """Score results (N, 3, T, T) RGB and masks (N, 1, T, T) 0..1 against the truths of one persona."""
     result, truth = to_pictures(face), to_pictures(faces.truths[persona])
     masks, true_masks = mask[:, 0].numpy(), faces.masks[persona, :, 0].numpy()
     ssims = [metrics.ssim(*pair) for pair in zip(result, truth, true_masks, strict=True)]
     ious = [metrics.mask_iou(*pair) for pair in zip(masks, true_masks, strict=True)]
-    return Score(metrics.psnr_masked_db(result, truth, true_masks), float(np.mean(ious)), float(np.mean(ssims)))
+    return Score(
+        metrics.psnr_masked_db(result, truth, true_masks),
+        float(np.mean(ious)),
+        float(np.mean(ssims)),
+        metrics.sharpness_ratio(result, truth, true_masks),
+    )
 
 
-def _write_sheet(path: Path, results: Sequence[tuple[Tensor, Tensor]], faces: Tensors, *, rows: int = 8) -> None:
+def write_sheet(path: Path, results: Sequence[tuple[Tensor, Tensor]], faces: Tensors, *, rows: int = 8) -> None:
     """PNG, a face per row: wearer, then result and truth of each persona, each on grey outside its own mask."""
     count, size = faces.inputs.shape[0], faces.truths.shape[-1]
     picked = np.linspace(0, count - 1, min(rows, count)).astype(int)

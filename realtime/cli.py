@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from engines.errors import PersonacamError, SettingsError
-from realtime import cli_people, cli_train
+from realtime import cli_people, cli_train, cli_train_stages
 from realtime.config import Settings, resolve
 from realtime.console import console, end_with, errors_explained, print_json, say
 from realtime.policy import FailurePolicy
@@ -30,7 +30,8 @@ models_app = typer.Typer(help="Optional detection models.", no_args_is_help=True
 app.add_typer(personas_app, name="personas")
 app.add_typer(models_app, name="models")
 app.add_typer(cli_people.people_app, name="people")
-app.command("train")(cli_train.train)
+app.add_typer(cli_train.train_app, name="train")
+cli_train_stages.add_verbs(cli_train.train_app)
 app.command("export")(cli_train.export)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from rich.progress import Progress as Bars
 
 from engines.errors import SettingsError
 from realtime.cli_train import need_packages
-from realtime.console import console, errors_explained, print_json, say
+from realtime.console import console, duration, errors_explained, print_json, say
 
 if TYPE_CHECKING:
     from calibration.people.identity import Identity
@@ -41,6 +42,9 @@ class Picture(str, Enum):
 
 
 StyleOption = Annotated[Style, typer.Option(help="As a webcam shows them, or cel-shaded.")]
+_MOST_SEED = 1 << 31
+_MOST_PIXELS = 1 << 28
+"""Of a sheet: beyond, writing it takes gigabytes."""
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done and stop.")]
 
@@ -82,6 +86,9 @@ def _writable(out: Path, suffixes: tuple[str, ...]) -> None:
         raise SettingsError(f"cannot write {out}", hint=f"name a file that ends with {' or '.join(suffixes)}")
     if out.is_dir():
         raise SettingsError(f"{out} is a folder", hint="name a file")
+    there = next(folder for folder in out.absolute().parents if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise SettingsError(f"cannot write {out}: no files can be made in {there}", hint="choose another folder")
 
 
 @people_app.command(
@@ -95,11 +102,14 @@ def _writable(out: Path, suffixes: tuple[str, ...]) -> None:
 )
 def sheet(
     out: Annotated[Path, typer.Option(help="The picture to write: .png, .jpg or .webp.")] = Path("people.png"),
-    seed: Annotated[int, typer.Option(min=0, help="Of the first person; the next ones follow.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=_MOST_SEED, help="Of the first person; the next ones follow.")] = 0,
     count: Annotated[int, typer.Option(min=1, max=1000, help="People.")] = 12,
     size: Annotated[int, typer.Option(min=64, max=1024, help="Side of each picture in pixels.")] = 256,
     state_seed: Annotated[
-        int | None, typer.Option(min=0, help="Of the first state: pose, face, light.", show_default="a friendly one")
+        int | None,
+        typer.Option(
+            min=0, max=_MOST_SEED, help="Of the first state: pose, face, light.", show_default="a friendly one"
+        ),
     ] = None,
     states: Annotated[int, typer.Option(min=1, max=100, help="States of each person, one column each.")] = 1,
     style: StyleOption = Style.PHOTO,
@@ -124,6 +134,7 @@ def sheet(
             print_json(report)
             return
         _need_renderer()
+        _holds(out, count, states, size)
         try:
             _sheet(out, seeds, first, states, size=size, style=style, hair=hair)
         except KeyboardInterrupt:
@@ -131,6 +142,18 @@ def sheet(
     say(f"{out}: {count} people in {states} state{'s' if states > 1 else ''}")
     if as_json:
         print_json(report)
+
+
+def _holds(out: Path, people: int, states: int, size: int) -> None:
+    """Refuse a sheet that its file format or the memory cannot hold. Raises SettingsError."""
+    from calibration.people.sheet import sheet_size
+
+    width, height = sheet_size(people, states, size)
+    most = {".webp": 16383, ".jpg": 65500}.get(out.suffix.lower(), 1 << 20)
+    if max(width, height) > most or width * height > _MOST_PIXELS:
+        raise SettingsError(
+            f"a sheet of {width}x{height} pixels is too large for {out.suffix}", hint="show fewer or smaller pictures"
+        )
 
 
 def _sheet(out: Path, seeds: list[int], first: int | None, count: int, *, size: int, style: Style, hair: bool) -> None:
@@ -141,7 +164,7 @@ def _sheet(out: Path, seeds: list[int], first: int | None, count: int, *, size: 
     from calibration.people.render import Renderer
     from calibration.people.sheet import contact_sheet
     from calibration.people.state import random_state
-    from engines.faceset_codec import write_atomic
+    from engines.files import write_atomic
 
     shown = [FRIENDLY] if first is None else [random_state(first + k) for k in range(count)]
     people = [random_identity(s) for s in seeds]
@@ -166,9 +189,11 @@ def _sheet(out: Path, seeds: list[int], first: int | None, count: int, *, size: 
 )
 def clip(
     out: Annotated[Path, typer.Option(help="The video to write; its truth goes beside it as .npz.")] = Path("clip.mp4"),
-    identity_seed: Annotated[int | None, typer.Option(min=0, help="Who; see people sheet.", show_default="0")] = None,
+    identity_seed: Annotated[
+        int | None, typer.Option(min=0, max=_MOST_SEED, help="Who; see people sheet.", show_default="0")
+    ] = None,
     identity: Annotated[str | None, typer.Option(help="Who, by name: vera, kofi or tomo.")] = None,
-    state_seed: Annotated[int, typer.Option(min=0, help="Of the motion, expression and light.")] = 0,
+    state_seed: Annotated[int, typer.Option(min=0, max=_MOST_SEED, help="Of the motion, expression and light.")] = 0,
     frames: Annotated[int, typer.Option(min=1, help="Length.")] = 300,
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels, even.")] = "1280x720",
     fps: Annotated[float, typer.Option(min=1, max=240, help="Frames a second.")] = 30.0,
@@ -189,7 +214,8 @@ def clip(
         who = _identity(identity_seed, identity)
         wanted = Clip(who, identity or "", state_seed, frames, width, height, fps, style.value, supersample, props)
         report: dict[str, Any] = {
-            "out": str(out), "truth": str(out.with_suffix(".npz")), "identity_seed": who.seed, "identity": identity,
+            "out": str(out), "truth": str(out.with_suffix(".npz")),
+            "identity_seed": None if identity else who.seed, "identity": identity,
             "state_seed": state_seed, "frames": frames, "size": [width, height], "fps": fps, "style": style.value,
             "props": props,
         }  # fmt: skip
@@ -211,7 +237,7 @@ def clip(
 def _pixels(size: str) -> tuple[int, int]:
     """Of "1280x720". Raises SettingsError."""
     parts = size.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
         raise SettingsError(f"{size!r} is no size", hint="write WIDTHxHEIGHT, for example 1280x720")
     return int(parts[0]), int(parts[1])
 
@@ -288,17 +314,10 @@ def _estimate(plan: PeoplePlan, out: Path, jobs: int) -> None:
     found = estimate(plan, jobs=jobs)
     processes = jobs or cores()
     say(
-        f"{found.crops} crops, about {found.bytes / 1e6:.0f} MB and {_duration(found.seconds)} with {processes}"
+        f"{found.crops} crops, about {found.bytes / 1e6:.0f} MB and {duration(found.seconds)} with {processes}"
         f" process{'es' if processes > 1 else ''} ({found.crops_per_s:.1f} crops/s)"
     )
     print_json({"out": str(out), "jobs": processes, "plan": asdict(plan), "estimate": asdict(found)})
-
-
-def _duration(seconds: float) -> str:
-    """For people: "40 s", "12 min", "3.5 h"."""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _dataset(plan: PeoplePlan, out: Path, jobs: int) -> dict[str, Any]:

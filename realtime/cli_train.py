@@ -12,7 +12,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from engines.errors import MissingDependencyError
+from engines.errors import MissingDependencyError, SettingsError
 from realtime.console import console, errors_explained, print_json, say
 
 if TYPE_CHECKING:
@@ -52,7 +52,12 @@ class _Board:
             self._bars.console.print(f"checkpoint: {note}", highlight=False)
 
 
+train_app = typer.Typer(invoke_without_command=True)
+
+
+@train_app.callback()
 def train(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder of the run; the same folder continues.")] = Path("runs/first"),
     seed: Annotated[int, typer.Option(help="Of people, states and weights.")] = 0,
     personas: Annotated[list[str] | None, typer.Option("--persona", help="vera or kofi; both unless named.")] = None,
@@ -66,7 +71,9 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done and stop.")] = False,
 ) -> None:
-    """Render invented people, train encoder and persona decoders on them, export and package.
+    """Without a verb: render invented people, train encoder and persona decoders on them, export and package.
+
+    With a verb: one stage of the universal encoder and of what builds on it.
 
     Ctrl-C saves; the same command continues. The defaults are the recipe of the shipped personas: about half an hour
     of rendering and 50 minutes of training on two cores.
@@ -76,7 +83,12 @@ def train(
 
         personacam train --out runs/try --wearers 4 --states 60 --steps 40
 
+        personacam train enroll --data data/nia --identity nia --universal runs/universal --out runs/nia
+
     """
+    if context.invoked_subcommand is not None:
+        _refuse_stray_options(context)
+        return
     with errors_explained(as_json=as_json):
         _need_training_extra()
         from calibration.plan import Plan
@@ -99,7 +111,18 @@ def train(
         report = _train(plan, config, out, jobs)
     _report(report, as_json=as_json)
     if report["stopped"] == "interrupted":
-        raise _kept()
+        raise kept()
+
+
+def _refuse_stray_options(context: typer.Context) -> None:
+    """Options before a verb would be ignored silently."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    stray = [name.replace("_", "-") for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    with errors_explained():
+        if stray:
+            verb = context.invoked_subcommand
+            raise SettingsError(f"options stand before the verb {verb}: {', '.join(stray)}",
+                                hint=f"put them after it; personacam train {verb} --help lists its own")  # fmt: skip
 
 
 def _train(plan: Plan, config: TrainConfig, out: Path, jobs: int) -> dict[str, Any]:
@@ -115,7 +138,7 @@ def _train(plan: Plan, config: TrainConfig, out: Path, jobs: int) -> dict[str, A
             board = _Board(bars)
             return run_training(plan, config, out, jobs=jobs, hooks=Hooks(board.rendering, board.training, say))
     except KeyboardInterrupt:
-        raise _kept() from None
+        raise kept() from None
 
 
 def export(
@@ -135,7 +158,7 @@ def export(
         _report({"personas": export_run(run)}, as_json=as_json)
 
 
-def _kept() -> typer.Exit:
+def kept() -> typer.Exit:
     """What Ctrl-C leaves behind."""
     say("stopped; everything finished so far is kept, the same command continues")
     return typer.Exit(130)

@@ -28,6 +28,13 @@ def say(text: str, style: str = "") -> None:
     console.print(escape(text), style=style, highlight=False, soft_wrap=True)
 
 
+def duration(seconds: float) -> str:
+    """For people: "40 s", "12 min", "3.5 h"."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def print_json(value: Any) -> None:
     """The last line for programs."""
     sys.stdout.write(json.dumps(value, default=str) + "\n")

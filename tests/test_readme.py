@@ -21,7 +21,16 @@ INSTALLS = {"pip install .", "pip install '.[train]'"}
 PRINTED_ONLY = {"make demo", "make test"}
 """They run this test: their recipes are only printed here."""
 NEEDS_CAMERA = {"personacam run", "personacam run --source /dev/video2 --persona kofi --sink preview"}
+_SMALL = ["--count", "2", "--size", "64"]
 LONG = {
+    "personacam people sheet": _SMALL,
+    "personacam people clip": ["--dry-run"],
+    "personacam people dataset": ["--dry-run"],
+    "personacam train universal": ["--help"],
+    "personacam train enroll": ["--help"],
+    "personacam train refine": ["--help"],
+    "python benchmarks/score_people.py": ["--help"],
+    "python benchmarks/bench_people.py": ["--help"],
     "personacam train --out runs/first": ["--dry-run"],
     "personacam export --run runs/first": ["--help"],
     "python -m calibration.demo_footage --out realtime/demo": ["--help"],

@@ -22,7 +22,8 @@ from calibration.people.identity import Identity
 Style = Literal["photo", "anime"]
 _OLDEST = 0.22
 _EYES = np.array([1.05, 1.60, 1.05])
-_NOSE = np.array([-0.40, -0.30, -0.45])
+_NOSE = np.array([-0.45, -0.30, -0.66])
+_BRIDGE = np.array([-0.20, 0.0, -0.55])
 _MOUTH = np.array([-0.22, -0.12, -0.10])
 """Growth of the parts, per axis."""
 _JAW, _CHIN = 0.17, 0.10
@@ -52,7 +53,12 @@ def redraw(head: HeadModel, neutral: Points) -> Redrawing:
     """Grow the eyes, shrink nose and mouth, narrow and shorten the jaw of (V, 3) neutral vertices."""
     points, scale = neutral.copy(), np.ones((len(neutral), 3))
     landmarks = neutral[head.index["landmarks"]]
-    places = [(landmarks[30] - [0, -0.05, 0.15], _NOSE, 0.30), (landmarks[48:68].mean(0), _MOUTH, 0.42)]
+    # The nose shrinks into the cheeks' plane, which lies about a sixth of a decimetre behind its tip.
+    places = [
+        (landmarks[30] - [0, -0.05, 0.16], _NOSE, 0.30),
+        (landmarks[28] - [0, 0, 0.10], _BRIDGE, 0.20),
+        (landmarks[48:68].mean(0), _MOUTH, 0.42),
+    ]
     for side in ("left", "right"):
         ball = neutral[head.index[f"{side}_eye"]]
         centre = (ball.min(0) + ball.max(0)) / 2

@@ -42,7 +42,8 @@ from calibration.people.truth import (
     light_row,
 )
 from engines.errors import RenderError, SettingsError
-from engines.faceset_codec import decode_grey, encode_png, npz_bytes, pack, unpack, write_atomic
+from engines.faceset_codec import decode_grey, encode_png, npz_bytes, pack, unpack
+from engines.files import write_atomic
 
 Arrays = dict[str, NDArray[Any]]
 Progress = Callable[[int, int], None]
@@ -70,7 +71,12 @@ class Clip:
     """Whether something is worn or held through the whole clip; what, the state seed says."""
 
     def __post_init__(self) -> None:
-        if self.frames < 1 or not 1 <= self.fps <= 240 or not 1 <= self.supersample <= 4 or self.state_seed < 0:
+        if (
+            self.frames < 1
+            or not 1 <= self.fps <= 240
+            or not 1 <= self.supersample <= 4
+            or not 0 <= self.state_seed < 1 << 63
+        ):
             raise SettingsError(
                 "a clip needs frames, a rate of 1 to 240, a supersampling of 1 to 4 and a seed from 0",
                 hint="see personacam people clip --help",

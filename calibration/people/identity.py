@@ -18,10 +18,12 @@ from calibration.people.traits import Colour, random_traits
 
 RENDERER_VERSION = 2
 """Part of every data set's description: raised when the same seeds would give another picture."""
+_STREAM = 107
+"""Of the random numbers of identities; not the version, so that a better shader does not exchange everybody."""
 
 
-_FEATURES = ("eyes", "nose", "mouth", "cheek", "eyebrows")
-"""Folders of targets that shape single features, which is what tells people apart."""
+_SPREAD_DM = 0.045
+"""How far a slider of one standard deviation moves the skin that it moves most."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,15 @@ class Identity:
 def _spread(name: str) -> tuple[float, float]:
     """Standard deviation and limit of a slider. A target's own range is 0..1."""
     folder, target = name.split("/")
-    if target.startswith("l-"):
-        target = target[2:]
-    elif "-trans-out" in target or "-angle-out" in target:
+    if not target.startswith("l-") and ("-trans-out" in target or "-angle-out" in target):
         return 0.04, 0.1  # these move one side against the other: faces are nearly symmetric
-    if folder in _FEATURES:
-        return 0.36, 0.85
-    return (0.12, 0.3) if folder in ("neck", "ears") else (0.24, 0.6)
+    # Small features vary as far as large ones do, which is what tells people apart.
+    sigma = float(np.clip(_SPREAD_DM / head_model().reach(name), 0.24, 0.5))
+    return (0.5 * sigma, 0.4) if folder in ("neck", "ears") else (sigma, min(0.9, 2.2 * sigma))
+
+
+_REST = {"mouth/mouth-angles-up": (0.40, 0.16)}
+"""Mean and spread of sliders whose middle is not 0: relaxed corners of the average mouth hang, and look sad."""
 
 
 def _random_sliders(rng: np.random.Generator) -> dict[str, float]:
@@ -75,7 +79,8 @@ def _random_sliders(rng: np.random.Generator) -> dict[str, float]:
     for down, up in pairs:
         if down:
             sigma, limit = _spread(up)
-            value = float(np.clip(rng.normal(0, sigma), -limit, limit))
+            middle, sigma = _REST.get(up, (0.0, sigma))
+            value = float(np.clip(rng.normal(middle, sigma), -limit, limit))
             if abs(value) > 0.02:
                 sliders[up if value > 0 else down] = abs(value)
     return sliders
@@ -86,7 +91,7 @@ def random_identity(seed: int) -> Identity:
 
     Shape, skin, hair and clothes are drawn from streams of their own, so that a new hair style changes no face.
     """
-    shape, face, head, clothes = (np.random.default_rng([seed, RENDERER_VERSION, part]) for part in range(4))
+    shape, face, head, clothes = (np.random.default_rng([seed, _STREAM, part]) for part in range(1, 5))
     t = random_traits(shape)
     pigment = random_pigment(head, t)
     colour = grey_mixed(pigment, t.age, head)
@@ -94,7 +99,7 @@ def random_identity(seed: int) -> Identity:
         seed=seed,
         gender=t.gender,
         age=t.age,
-        weight=float(shape.uniform(0.2, 0.85)),
+        weight=float(shape.uniform(0.12, 0.9)),
         race=t.race,
         sliders=_random_sliders(shape),
         skin=random_skin(face, t),
@@ -116,7 +121,7 @@ def cast() -> dict[str, Identity]:
             sliders={"head/head-oval": 0.5, "nose/nose-scale-horiz-decr": 0.35, "nose/nose-point-up": 0.3,
                      "mouth/mouth-upperlip-volume-incr": 0.4, "mouth/mouth-lowerlip-volume-incr": 0.35,
                      "chin/chin-triangle": 0.3, "eyes/l-eye-scale-incr": 0.35, "cheek/l-cheek-bones-incr": 0.35,
-                     "eyes/l-eye-corner2-up": 0.35},
+                     "eyes/l-eye-corner2-up": 0.35, "mouth/mouth-angles-up": 0.5},
             skin=Skin(0.19, 0.42, blush=0.7, freckles=0.6, moles=3, lip_blood=1.1, under_eye=0.15),
             hair=replace(PRESETS["long"], colour=(0.115, 0.047, 0.020), top=3.1, side=2.9, front=2.7, part=0.12,
                          wave=0.025),
@@ -127,8 +132,8 @@ def cast() -> dict[str, Identity]:
             seed=53, gender=0.98, age=0.72, weight=0.55, race={"caucasian": 0.15, "african": 1.0, "asian": 0.05},
             sliders={"head/head-rectangular": 0.4, "nose/nose-width3-incr": 0.35, "chin/chin-prominent-incr": 0.35,
                      "chin/chin-width-incr": 0.3, "eyes/l-eye-bag-incr": 0.35, "forehead/forehead-scale-vert-incr": 0.2,
-                     "mouth/mouth-scale-horiz-incr": 0.25},
-            skin=Skin(1.15, 0.48, blush=0.2, moles=4, stubble=0.45, lip_blood=0.45, lip_melanin=0.0, under_eye=0.3,
+                     "mouth/mouth-scale-horiz-incr": 0.25, "mouth/mouth-angles-up": 0.65},
+            skin=Skin(1.3, 0.48, blush=0.2, moles=4, stubble=0.45, lip_blood=0.45, lip_melanin=0.0, under_eye=0.3,
                       oil=1.25),
             hair=replace(PRESETS["afro"], colour=(0.20, 0.195, 0.19), top=0.15, side=0.11, front=0.12, recede=0.08,
                          grey=0.3),
@@ -140,7 +145,7 @@ def cast() -> dict[str, Identity]:
             seed=23, gender=0.97, age=0.30, weight=0.58, race={"caucasian": 0.25, "african": 0.0, "asian": 1.0},
             sliders={"head/head-square": 0.4, "nose/nose-scale-horiz-incr": 0.2, "chin/chin-width-incr": 0.35,
                      "forehead/forehead-scale-vert-incr": 0.25, "mouth/mouth-scale-horiz-incr": 0.2,
-                     "cheek/l-cheek-volume-incr": 0.2},
+                     "cheek/l-cheek-volume-incr": 0.2, "mouth/mouth-angles-up": 0.35},
             skin=Skin(0.45, 0.42, blush=0.4, moles=3, stubble=0.30, lip_blood=0.8, under_eye=0.3),
             hair=replace(PRESETS["crop"], colour=(0.020, 0.015, 0.012), sweep=0.7, fringe=0.4),
             brow=Brow((0.022, 0.017, 0.014), 0.028, 0.0, 0.06), iris=BROWN_IRIS, lash_length=0.036, lashes=42,

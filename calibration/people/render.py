@@ -1,9 +1,10 @@
 """Draw an invented person in a state: pixels, and the exact truth beside them.
 
-with Renderer() as renderer:
-actor = renderer.actor(random_identity(7))
-shot = renderer.shoot(actor, random_state(1), Camera())
-shot.pixels, shot.mask, shot.landmarks
+    with Renderer() as renderer:
+        shot = renderer.render(random_identity(7), random_state(1))
+        shot.pixels, shot.mask, shot.landmarks
+
+Who renders many people and states takes care of the actors: ``Renderer.actor`` and ``Renderer.shoot``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from calibration.people.camera.picture import Layers, develop
 from calibration.people.camera.pinhole import Camera, Matrix, crop_clip, orthographic
 from calibration.people.camera.room import background
 from calibration.people.camera.sensor import Sensor
+from calibration.people.classes import CLASSES, FACE_CLASSES
 from calibration.people.gl import GL, Targets
 from calibration.people.head.correspond import mesh_points
 from calibration.people.head.shape import HEAD_PIVOT, head_model
@@ -33,12 +35,6 @@ from engines import geometry
 
 FACE_TOP_DM = 7.80
 """The swapped area ends here on the forehead of the average head: above every brow, below every hairline."""
-CLASSES = {
-    "face": 1, "skin": 2, "eyes": 3, "mouth": 4, "hair": 5, "beard": 6, "cloth": 7, "glasses": 8, "headphones": 9,
-    "microphone": 10, "hand": 11, "cap": 12,
-}  # fmt: skip
-FACE_CLASSES = tuple(CLASSES[name] for name in ("face", "eyes", "mouth", "beard"))
-"""What a swap replaces."""
 _BUMP = 0.065
 INNER_ALBEDO = (0.22, 0.055, 0.05)
 """Of the mouth's lining."""
@@ -195,7 +191,7 @@ class Renderer:
     ) -> tuple[Layers, NDArray[np.uint8], NDArray[np.float32]]:
         gl = self._gl
         common = self._uniforms(actor, posed, state.light, camera, matrix)
-        common["hair_clip"] = actor.props.hair_clip(state.props)
+        common["hair_clip"], common["sample_height"] = actor.props.hair_clip(state.props), 2 / targets.height
         gl.context.enable_only(gl.moderngl.DEPTH_TEST)
         self._draw_shadow(actor, posed, state, common, hair=hair)
         for unit, texture in ((0, actor.maps.colour), (1, actor.maps.relief), (5, actor.maps.folds)):
@@ -273,8 +269,8 @@ def _visible(points: Matrix, matrix: Matrix, depth: NDArray[np.float32]) -> NDAr
     height, width = depth.shape
     clip = np.c_[points, np.ones(len(points))] @ matrix.T
     nearer = clip + matrix[:, 2] * 0.06
-    x = ((clip[:, 0] / clip[:, 3] + 1) / 2 * width).astype(int)
-    y = ((1 - clip[:, 1] / clip[:, 3]) / 2 * height).astype(int)
+    x = np.floor((clip[:, 0] / clip[:, 3] + 1) / 2 * width).astype(int)
+    y = np.floor((1 - clip[:, 1] / clip[:, 3]) / 2 * height).astype(int)
     inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
     z = nearer[:, 2] / nearer[:, 3] * 0.5 + 0.5
     return np.asarray(inside & (z <= depth[y.clip(0, height - 1), x.clip(0, width - 1)] + 1e-6))

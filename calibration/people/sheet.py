@@ -29,6 +29,21 @@ def columns_for(count: int) -> int:
     return min(count, min(choices, key=lambda columns: (-count % columns, abs(columns - ideal))))
 
 
+def sheet_size(people: int, states: int, size: int) -> tuple[int, int]:
+    """Width and height in pixels of the sheet that ``contact_sheet`` makes of so many people and states."""
+    columns = states if states > 1 else columns_for(people)
+    height, gap = size + _caption_height(size), _gap(size)
+    return columns * (size + gap) + gap, -(-people * states // columns) * (height + gap) + gap
+
+
+def _caption_height(size: int) -> int:
+    return max(12, round(size * 0.085))
+
+
+def _gap(size: int) -> int:
+    return max(2, size // 64)
+
+
 def contact_sheet(
     renderer: Renderer,
     people: Sequence[Identity],
@@ -50,13 +65,13 @@ def contact_sheet(
             cells.append(_captioned(shot.pixels, f"{who.seed}"))
             if progress:
                 progress(len(cells), len(people) * len(states))
-    return _grid(cells, len(states) if len(states) > 1 else columns_for(len(cells)))
+    return _grid(cells, sheet_size(len(people), len(states), size))
 
 
 def _captioned(picture: U8, text: str) -> U8:
     """The picture with a line of text below."""
     size = picture.shape[1]
-    height = max(12, round(size * 0.085))
+    height = _caption_height(size)
     line = np.full((height, size, 3), _PAPER, np.uint8)
     scale = height / 32
     (width, rise), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
@@ -65,12 +80,12 @@ def _captioned(picture: U8, text: str) -> U8:
     return np.concatenate([picture, line])
 
 
-def _grid(cells: Sequence[U8], columns: int) -> U8:
-    """Cells row by row, with a thin gap between them; the last row may be short."""
+def _grid(cells: Sequence[U8], size: tuple[int, int]) -> U8:
+    """Cells row by row on a sheet of ``size`` (width, height), a thin gap between them; the last row may be short."""
     height, width = cells[0].shape[:2]
-    gap = max(2, width // 64)
-    rows = -(-len(cells) // columns)
-    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), _PAPER, np.uint8)
+    gap = _gap(width)
+    columns = size[0] // (width + gap)
+    sheet = np.full((size[1], size[0], 3), _PAPER, np.uint8)
     for i, cell in enumerate(cells):
         y, x = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
         sheet[y : y + height, x : x + width] = cell

@@ -44,11 +44,11 @@ class Traits:
 def random_traits(rng: np.random.Generator) -> Traits:
     """Any gender, 18 to 80 years, all skin tones."""
     male = bool(rng.random() < 0.5)
-    share = rng.dirichlet([0.4] * 3)
+    share = rng.dirichlet([0.3] * 3)
     tone = 0.16 * share[0] + 0.42 * share[1] + 1.6 * share[2]
     return Traits(
         gender=float(rng.uniform(0.86, 1.0) if male else rng.uniform(0.0, 0.14)),
         age=float(rng.beta(1.0, 1.6)),
         race={name: float(s) for name, s in zip(RACES, share, strict=True)},
-        melanin=float(np.clip(tone * np.exp(rng.normal(0, 0.18)), 0.1, 2.2)),
+        melanin=float(np.clip(tone * np.exp(rng.normal(0, 0.26)), 0.1, 2.2)),
     )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -135,6 +139,26 @@ def _without_opengl(rendered, stop, open_studio=dataset._open_studio):
 
     dataset.Renderer = studio
     open_studio(rendered, stop)
+
+
+def test_a_process_ends_with_a_parent_that_was_killed(tmp_path):
+    program = tmp_path / "parent.py"
+    program.write_text(
+        "import multiprocessing, os, signal, threading, time\n"
+        "from calibration.dataset import _end_with_parent\n"
+        "def work():\n"
+        "    threading.Thread(target=_end_with_parent, daemon=True).start()\n"
+        "    time.sleep(50)\n"
+        "if __name__ == '__main__':\n"
+        "    child = multiprocessing.get_context('spawn').Process(target=work)\n"
+        "    child.start()\n"
+        "    print(child.pid, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    # The child holds the other end of the pipe, so this returns when it ends.
+    done = subprocess.run([sys.executable, program], capture_output=True, timeout=30, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert done.stdout.strip().isdigit()
 
 
 @pytest.mark.parametrize("wrong", [{"size": 8}, {"margin": 0.5}, {"identities": 0}, {"quality": 101}, {"seed": -1}])

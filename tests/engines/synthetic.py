@@ -79,3 +79,23 @@ def write_cartoons(folder: Path, *, states: int, size: int = 40) -> Path:
 def _ring(x: float, y: float, rx: float, ry: float, count: int) -> np.ndarray:
     angles = np.linspace(0, 2 * np.pi, count, endpoint=False)
     return np.column_stack([x + rx * np.cos(angles), y + ry * np.sin(angles)])
+
+
+def write_people(folder: Path, *, people: int = 8, states: int = 96, size: int = 40, mesh: bool = True) -> Path:
+    """A set like ``personacam people dataset``: everybody in every state, with expression, gaze and mesh points."""
+    extras = ("expression", "gaze", "mesh") if mesh else ()
+    columns = {"expression": ("mouth", "never")} if mesh else {}
+    info = FaceSetInfo("cartoons 1", "invented:0", {"people": 0}, size, extras=extras, columns=columns)
+    writer = FaceSetWriter(folder, info)
+    numbers = list(range(states))
+    for who in range(people):
+        arrays = faces(who + 1, numbers, size)
+        landmarks, pose = arrays[2], arrays[3]
+        mouth = np.ptp(landmarks[:, 48:, 1], axis=1) / size
+        truth = {
+            "expression": np.column_stack([mouth, np.zeros(states)]).astype(np.float32),
+            "gaze": np.radians(pose[:, :2]),
+            "mesh": landmarks[:, np.arange(468) % 68],
+        }
+        writer.add(f"person-{who}", "wearer", "train", numbers, *arrays, {name: truth[name] for name in extras})
+    return folder

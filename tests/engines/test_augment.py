@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from engines.augment import NEUTRAL, AugmentConfig, augment, to_pictures, to_tensor
+from engines.errors import SettingsError
 from engines.pairs import PairedSet
 
 
@@ -91,3 +93,29 @@ def test_equal_generators_give_equal_tensors_in_range(batch):
     for tensor in (a.inputs, a.truths, a.masks):
         assert float(tensor.min()) >= 0
         assert float(tensor.max()) <= 1
+
+
+def test_mesh_points_move_with_the_input(batch):
+    """Marks on a grey picture, each of a colour of its own, are found where the points say."""
+    points = np.stack([np.random.default_rng(i).uniform(10, 30, (3, 2)) for i in range(6)]).astype(np.float32)
+    marked = np.full_like(batch.inputs, 128)
+    for i, xy in enumerate(np.rint(points).astype(int)):
+        for k, (x, y) in enumerate(xy):
+            cv2.circle(marked[i], (int(x), int(y)), 1, [255 * (c == k) for c in range(3)], -1)
+    moves = replace(NEUTRAL, shift_px=4, turn_deg=10, scale=0.05, input_shift_px=4, input_turn_deg=5)
+    found = cut(replace(batch, inputs=marked, points=points), moves, input_size=64, second=True)
+    assert found.points.dtype == torch.float32
+    assert not torch.equal(found.points, found.second_points)
+    for pictures, where in ((found.inputs, found.points), (found.second, found.second_points)):
+        near = 0
+        for i in range(6):
+            for k, (x, y) in enumerate(where[i].numpy() * 64 - 0.5):
+                column, row = round(float(x)), round(float(y))
+                if 1 <= column < 63 and 1 <= row < 63:
+                    colour = to_pictures(pictures[i : i + 1])[0][row, column].astype(int)
+                    near += colour.argmax() == k and np.ptp(colour) > 60
+        assert near >= 14  # of 18; some are painted over by another or left the crop
+    assert found.points.shape == (6, 3, 2)
+    assert cut(batch).points is None
+    with pytest.raises(SettingsError, match="mirrored"):
+        cut(replace(batch, points=points), replace(NEUTRAL, flip_chance=0.5))

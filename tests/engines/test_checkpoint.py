@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -93,3 +94,26 @@ def test_old_files_pass_through_the_upgrades(saved, monkeypatch):
         checkpoint.load_encoder(stem)
     monkeypatch.setattr(checkpoint, "UPGRADES", {0: from_0_to_1})
     assert torch.equal(checkpoint.load_encoder(stem)[0].to_code.bias, encoder.to_code.bias)
+
+
+def test_weights_from_before_a_size_existed_still_load(saved):
+    stem, encoder = saved
+    network = json.loads(stem.with_name(stem.name + ".json").read_text())["network"]
+    assert network.pop("mesh_points") == 0
+    edit(stem, network=network)
+    found, _ = checkpoint.load_encoder(stem)
+    assert found.sizes == encoder.sizes
+    assert torch.equal(found.to_code.weight, encoder.to_code.weight)
+    for bad in ({**network, "unheard_of": 1}, {k: v for k, v in network.items() if k != "grid"}):
+        edit(stem, network=bad)
+        with pytest.raises(DataError, match="sizes"):
+            checkpoint.load_encoder(stem)
+
+
+def test_an_encoder_with_mesh_points_keeps_their_mean(small_sizes, tmp_path):
+    encoder = build_encoder(replace(small_sizes, mesh_points=5), seed=3)
+    encoder.points.mean.fill_(0.25)
+    checkpoint.save_encoder(tmp_path / "encoder", encoder, {})
+    found, _ = checkpoint.load_encoder(tmp_path / "encoder")
+    assert found.sizes.mesh_points == 5
+    assert torch.equal(found.points.mean, encoder.points.mean)

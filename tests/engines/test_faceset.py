@@ -122,6 +122,15 @@ DAMAGES = {
 }
 
 
+def test_a_folder_that_takes_no_files_is_named(tmp_path, monkeypatch):
+    def read_only(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("engines.faceset_writer.write_atomic", read_only)
+    with pytest.raises(DataError, match="cannot write to the folder"):
+        FaceSetWriter(tmp_path, FaceSetInfo("cartoons 1", "invented:0", {}, 40))
+
+
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_damage_is_named(tmp_path, damage):
     write_cartoons(tmp_path, states=2)

@@ -63,3 +63,30 @@ def test_flicker_excess():
     assert metrics.flicker_excess(result, truth, masks) == pytest.approx(5)
     with pytest.raises(SettingsError):
         metrics.flicker_excess(result[:1], truth[:1], masks[:1])
+
+
+def test_sharpness_ratio_is_laplacian_energy_inside_the_mask():
+    rng = np.random.default_rng(3)
+    truth = rng.uniform(0, 255, (2, 16, 16, 3))
+    mask = np.zeros((2, 16, 16))
+    mask[:, 3:12, 3:12] = 1
+    assert metrics.sharpness_ratio(truth, truth, mask) == 1
+    assert metrics.sharpness_ratio(truth * 0.5 + 9, truth, mask) == pytest.approx(0.25)
+    soft = (truth + np.roll(truth, 1, axis=1)) / 2
+    assert metrics.sharpness_ratio(soft, truth, mask) < 0.7
+    noisy = truth + rng.normal(0, 60, truth.shape)
+    assert metrics.sharpness_ratio(noisy, truth, mask) > 1.2
+    elsewhere = np.where(mask[..., None] > 0, truth, 0)
+    assert metrics.sharpness_ratio(elsewhere, truth, mask) == 1
+    flat = np.full_like(truth, 7.0)
+    assert metrics.sharpness_ratio(flat, flat, mask) == 1
+    assert metrics.sharpness_ratio(truth, flat, mask) == math.inf
+    dot = np.zeros((5, 5, 3))
+    dot[2, 2] = 1  # responses -4 in the middle, 1 at its four neighbours: 20
+    slope = np.zeros((5, 5, 3))
+    slope[2, :2] = 1  # -3, -3, and 1s
+    whole = np.ones((5, 5))
+    assert metrics.sharpness_ratio(dot * 2, dot, whole) == 4
+    assert metrics.sharpness_ratio(slope, dot, whole) == pytest.approx((9 + 1 + 1 + 1) / 20)
+    with pytest.raises(SettingsError, match="empty"):
+        metrics.sharpness_ratio(truth, truth, mask * 0)

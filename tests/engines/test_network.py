@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engines.errors import SettingsError
-from engines.network import TIERS, build, build_decoder, config, count_macs, count_parameters
+from engines.network import TIERS, build, build_decoder, build_encoder, config, count_macs, count_parameters
 
 # MODEL.md's table: millions of parameters of encoder and decoder, billions of multiply-adds.
 TABLE = {"tiny": (0.7, 1.1, 0.154), "small": (1.9, 2.7, 0.69), "base": (8.8, 9.7, 3.0)}
@@ -63,3 +63,52 @@ def test_sizes_that_do_not_fit_are_refused():
         replace(config("tiny"), input_size=100)
     with pytest.raises(SettingsError, match="unknown tier"):
         config("huge")
+
+
+@pytest.fixture
+def with_points(small_sizes):
+    encoder = build_encoder(replace(small_sizes, mesh_points=5), seed=2)
+    generator = torch.Generator().manual_seed(0)
+    return encoder, torch.rand(3, 3, 32, 32, generator=generator), torch.rand(3, 5, 2, generator=generator)
+
+
+@torch.no_grad()
+def test_mesh_points_change_the_code_and_may_be_missing(with_points):
+    encoder, faces, points = with_points
+    both, alone = encoder(faces, points), encoder(faces)
+    assert (both - alone).abs().max() > 1e-2
+    assert (both - encoder(faces, points + 0.02)).abs().max() > 1e-3
+    # Where the flag is 0, points do not count at all, not even as numbers that are none.
+    flags = torch.tensor([[1.0], [0.0], [0.0]])
+    points[2] = torch.nan
+    mixed = encoder(faces, points, flags)
+    assert torch.allclose(mixed[0], both[0], atol=1e-6)
+    assert torch.allclose(mixed[1:], alone[1:], atol=1e-6)
+    # And present points at their mean are not the same as none.
+    assert (encoder(faces, encoder.points.mean.expand(3, -1, -1)) - alone).abs().max() > 1e-3
+
+
+def test_missing_points_teach_the_flag_but_not_through_their_values(with_points):
+    encoder, faces, points = with_points
+    points.requires_grad_()
+    code = encoder(faces, points, torch.tensor([[1.0], [1.0], [0.0]]))
+    (slope,) = torch.autograd.grad(code.sum(), points)
+    assert slope[:2].abs().max() > 0
+    assert (slope[2] == 0).all()
+
+
+def test_points_that_do_not_fit_are_refused(with_points, small_sizes):
+    encoder, faces, points = with_points
+    with pytest.raises(SettingsError, match="takes"):
+        encoder(faces, points[:, :4])
+    with pytest.raises(SettingsError, match="no mesh points"):
+        build_encoder(small_sizes, seed=0)(faces, points)
+    with pytest.raises(SettingsError, match="mesh points"):
+        replace(small_sizes, mesh_points=-1)
+
+
+def test_an_encoder_of_pictures_alone_is_what_it_was(small_sizes):
+    names = set(build_encoder(small_sizes, seed=0).state_dict())
+    assert not any(name.startswith("points") for name in names)
+    more = set(build_encoder(replace(small_sizes, mesh_points=5), seed=0).state_dict()) - names
+    assert "points.mean" in more

@@ -45,9 +45,13 @@ def test_verbs_have_examples(verb):
         (["clip", "--identity", "nobody"], "nobody", "vera"),
         (["clip", "--identity", "vera", "--identity-seed", "1"], "both", "leave"),
         (["clip", "--size", "1280"], "1280", "1280x720"),
+        (["clip", "--size", "\u00b2x720"], "x720", "1280x720"),
         (["clip", "--size", "641x360"], "641x360", "even"),
         (["clip", "--out", "x.gif"], "x.gif", ".mp4"),
         (["sheet", "--out", "x.txt"], "x.txt", ".png"),
+        (["sheet", "--out", "pyproject.toml/x.png"], "pyproject.toml", "another folder"),
+        (["sheet", "--count", "600", "--size", "1024"], "too large", "fewer"),
+        (["sheet", "--count", "2", "--states", "70", "--out", "x.webp"], "too large for .webp", "smaller"),
         (["dataset", "--size", "8"], "size", "32"),
     ],
 )
@@ -65,7 +69,7 @@ def test_dry_runs_of_pictures_write_nothing(tmp_path):
     sheet = here("sheet", "--seed", "5", "--count", "3", "--out", str(out), "--dry-run")
     assert sheet["seeds"] == [5, 6, 7]
     clip = here("clip", "--identity", "vera", "--out", str(tmp_path / "a.mp4"), "--dry-run")
-    assert (clip["identity_seed"], clip["size"], clip["frames"]) == (11, [1280, 720], 300)
+    assert (clip["identity_seed"], clip["size"], clip["frames"]) == (None, [1280, 720], 300)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -51,8 +51,7 @@ class BrowGround:
 
     def __init__(self, head: HeadModel) -> None:
         average = head.fine_average
-        uv = np.zeros((len(average), 2))
-        uv[head.skin.corner_vertex] = head.skin.corner_uv
+        uv = head.skin.vertex_uv
         self.places = placed(head, uv)
         # The eyes' sockets lie on another island of the texture.
         near = (average[:, 2] > 1.0) & (np.abs(self.places - 0.5) < 0.5).all(1)
@@ -134,8 +133,7 @@ class BrowStrands:
 
 def lid_lines(head: HeadModel, make_up: MakeUp, dark: float) -> Strokes:
     """The roots of the lashes as a soft dark line on both lids, and eye liner. ``dark`` 0..1: how dense lashes are."""
-    uv = np.zeros((len(head.fine_average), 2))
-    uv[head.skin.corner_vertex] = head.skin.corner_uv
+    uv = head.skin.vertex_uv
     places = placed(head, uv)
     lines, widths, colours, fades = [], [], [], []
     for side in ("left", "right"):

@@ -104,7 +104,7 @@ def random_skin(rng: np.random.Generator, t: Traits) -> Skin:
         stubble=float(np.clip(rng.normal(0.22, 0.25), 0, 0.8)) if t.male else 0.0,
         lip_blood=float(rng.uniform(0.4, 0.8) if t.male else rng.uniform(0.5, 1.2)) * (0.5 if t.dark else 1.0),
         lip_melanin=float(rng.uniform(-0.2, 0.1)) if t.dark else 0.0,
-        under_eye=float(rng.uniform(0.1, 0.4)),
+        under_eye=float(rng.uniform(0.0, 0.55)),
         oil=float(rng.uniform(0.6, 1.4)),
         veins=float(rng.uniform(0, 0.25) * (0.5 + 1.5 * t.age) / (1 + 2 * t.melanin)),
         crease=float(rng.uniform(0.1, 0.6) if t.race["asian"] > 0.6 else rng.uniform(0.5, 1.0)),
@@ -116,16 +116,18 @@ def random_brow(rng: np.random.Generator, t: Traits, pigment: Colour, hair: Colo
     """Brows between the hair's ``pigment`` and its greyed colour: they grey later."""
     return Brow(
         colour=(pigment[0] * 0.7 + hair[0] * 0.3, pigment[1] * 0.7 + hair[1] * 0.3, pigment[2] * 0.7 + hair[2] * 0.3),
-        thickness=float(rng.uniform(0.024, 0.031) if t.male else rng.uniform(0.018, 0.024)),
-        arch=float(rng.uniform(-0.005, 0.024)),
+        thickness=float(rng.uniform(0.018, 0.040) if t.male else rng.uniform(0.012, 0.030)),
+        arch=float(np.clip(rng.normal(0.010, 0.014), -0.015, 0.04)),
         length=float(rng.uniform(0.045, 0.062)),
-        strands=int(rng.uniform(340, 620)),
+        strands=int(rng.uniform(300, 720)),
     )
 
 
 def random_iris(rng: np.random.Generator, t: Traits) -> tuple[Colour, Colour]:
     """Outer and inner colour of the iris."""
-    return _IRIDES[0] if t.brown_only else _IRIDES[int(rng.integers(len(_IRIDES)))]
+    outer, inner = _IRIDES[0] if t.brown_only else _IRIDES[int(rng.integers(len(_IRIDES)))]
+    light = float(np.exp(rng.normal(0, 0.3)))
+    return (outer[0] * light, outer[1] * light, outer[2] * light), (inner[0] * light, inner[1] * light, inner[2] * light)
 
 
 BROWN_IRIS = _IRIDES[0]

@@ -17,6 +17,8 @@ _UPPER_HEIGHTS = np.array([0.104, 0.092, 0.100, 0.082, 0.076, 0.07])
 _LOWER_WIDTHS = np.array([0.056, 0.06, 0.068, 0.07, 0.07, 0.105])
 _LOWER_HEIGHTS = np.array([0.082, 0.082, 0.088, 0.078, 0.074, 0.07])
 _GRID = 9
+_UPPER_SHOWS, _LOWER_SHOWS = 0.040, -0.015
+"""How far below the closed lips' line the upper row reaches, and above it the lower one, decimetres."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +71,22 @@ class _Part:
     """(n, 4): linear RGB, ambient occlusion."""
 
 
-def _arch(teeth: Points, *, upper: bool) -> list[_Part]:
-    """One row of teeth and its gum along the parabola that the helper geometry outlines."""
+def _rise(u: Points) -> Points:
+    """How much higher the rows lie ``u`` -1..1 of the way back: they follow the curve of a smile."""
+    return np.asarray(0.055 * np.abs(u) ** 2)
+
+
+def _arch(teeth: Points, edge: float, *, upper: bool) -> list[_Part]:
+    """One row of teeth and its gum along the curve that the helper geometry outlines; ``edge`` is where they bite."""
     widths, heights = (_UPPER_WIDTHS, _UPPER_HEIGHTS) if upper else (_LOWER_WIDTHS, _LOWER_HEIGHTS)
-    front, reach = teeth[:, 2].max() - (0.03 if upper else 0.062), np.abs(teeth[:, 0]).max() - 0.02
+    front, reach = teeth[:, 2].max() - (0.018 if upper else 0.055), np.abs(teeth[:, 0]).max() - 0.02
     curve = (front - teeth[:, 2].min() - 0.1) / reach**2.4
     x = np.linspace(-reach, reach, 400)
     z = front - curve * np.abs(x) ** 2.4
     arc = np.r_[0, np.cumsum(np.hypot(np.diff(x), np.diff(z)))]
     share = np.r_[widths[::-1], widths]
     edges = np.r_[0, np.cumsum(share / share.sum() * arc[-1] * 0.98)] + arc[-1] * 0.01
-    base = teeth[:, 1].min() - 0.042 if upper else teeth[:, 1].max() - 0.035
+    base = edge
     u, v = np.meshgrid(np.linspace(-1, 1, _GRID), np.linspace(-1, 1, _GRID))
     gumward = (v + 1) / 2 if upper else (1 - v) / 2
     # Flat in the middle, rounded at the corners; the biting edge is sharper than the neck.
@@ -100,12 +107,12 @@ def _arch(teeth: Points, *, upper: bool) -> list[_Part]:
         biting = np.clip(1 - gumward * 6, 0, 1)
         across = u * (end - start) / 2 * (1.0 - 0.05 * gumward**2 - 0.04 * biting**2)
         points = centre + across[..., None] * tangent + bulge[..., None] * outward
-        points[..., 1] += v * height / 2
+        points[..., 1] += v * height / 2 + _rise(points[..., 0] / reach)
         # Warmer towards the gum, glassy and a little bluer at the edge; canines are yellower.
         warm = np.clip(gumward, 0, 1)[..., None] ** 1.5 + (0.35 if 0.2 < abs(middle / arc[-1] - 0.5) < 0.29 else 0.0)
-        colour = np.array([0.64, 0.595, 0.505]) * (1 - warm * np.array([0.08, 0.14, 0.26]))
-        colour = colour * (1 - biting[..., None] * np.array([0.10, 0.06, 0.0]))
-        depth = np.clip((at[1] - front + 0.42) / 0.42, 0.2, 1) * (1 - 0.25 * np.abs(u) ** 6)
+        colour = np.array([0.70, 0.615, 0.52]) * (1 - warm * np.array([0.08, 0.14, 0.26]))
+        colour = colour * (1 - biting[..., None] * np.array([0.07, 0.04, 0.0]))
+        depth = np.clip((at[1] - front + 0.42) / 0.42, 0.2, 1) * (1 - 0.20 * np.abs(u) ** 6)
         rgba = np.concatenate([colour, depth[..., None]], -1)
         parts.append(_Part(points.reshape(-1, 3), quads, rgba.reshape(-1, 4)))
     parts.append(_backing(x, z, base, upper=upper))
@@ -117,7 +124,8 @@ def _strip(x: Points, z: Points, rows: list[tuple[float, float]], base: float, s
     """A band along the arch through (height from ``base``, distance outward) ``rows``; ``colour`` (4,)."""
     # The strip ends before the last molars, where cheeks are near.
     pick = np.linspace(0.09 * len(x), 0.91 * len(x) - 1, 40).astype(int)
-    points = np.stack([np.stack([x[pick], np.full(40, base + sign * dy), z[pick] + dz], 1) for dy, dz in rows])
+    height = base + _rise(x[pick] / x[-1])
+    points = np.stack([np.stack([x[pick], height + sign * dy, z[pick] + dz], 1) for dy, dz in rows])
     i = np.arange(len(rows) - 1)[:, None] * 40 + np.arange(39)[None]
     triangles = np.stack([i, i + 1, i + 40, i + 40, i + 1, i + 41], -1).reshape(-1, 3)
     return _Part(points.reshape(-1, 3), triangles, np.tile(colour, (40 * len(rows), 1)))
@@ -132,7 +140,7 @@ def _backing(x: Points, z: Points, base: float, *, upper: bool) -> _Part:
 def _gum(x: Points, z: Points, base: float, *, upper: bool) -> _Part:
     """A rounded strip above (or below) the teeth's necks."""
     rows = [(0.082, 0.004), (0.105, 0.020), (0.15, 0.014), (0.22, -0.03)]
-    return _strip(x, z, rows, base, 1.0 if upper else -1.0, np.array([0.42, 0.15, 0.14, 0.5]))
+    return _strip(x, z, rows, base, 1.0 if upper else -1.0, np.array([0.42, 0.15, 0.14, 0.6]))
 
 
 def narrow_mouth(skin: Points, average: Points, inside: NDArray[np.bool_]) -> Points:
@@ -150,7 +158,18 @@ def _tongue_colour(points: Points) -> Points:
     """(n, 4) for (n, 3) points: pink at the tip, dark towards the throat, which little light reaches."""
     depth = np.clip((points[:, 2].max() - points[:, 2]) / 0.45, 0, 1)
     colour = np.array([0.42, 0.15, 0.14]) * (1 - 0.55 * depth[:, None])
-    return np.concatenate([colour, (0.62 - 0.52 * depth**0.7)[:, None]], 1)
+    return np.concatenate([colour, (0.52 - 0.46 * depth**0.7)[:, None]], 1)
+
+
+def _biting_edges(head: HeadModel, neutral: Points) -> tuple[float, float]:
+    """Heights at which the upper and the lower row end, from where the closed lips meet.
+
+    Upper incisors reach some millimetres below a relaxed upper lip, so that talking and smiling bare them first. Lower
+    ones end behind the lower lip and overlap the upper ones from behind. The teeth's helper geometry is no guide: it
+    does not follow the lips on every face.
+    """
+    line = float(neutral[head.index["landmarks"][[61, 62, 63, 65, 66, 67]], 1].mean())
+    return line - _UPPER_SHOWS, line + _LOWER_SHOWS
 
 
 class Mouth:
@@ -158,7 +177,10 @@ class Mouth:
 
     def __init__(self, head: HeadModel, neutral: Points) -> None:
         self._head = head
-        upper, lower = (_arch(neutral[head.index[f"{row}_teeth"]], upper=row == "upper") for row in ("upper", "lower"))
+        upper, lower = (
+            _arch(neutral[head.index[f"{row}_teeth"]], edge, upper=row == "upper")
+            for row, edge in zip(("upper", "lower"), _biting_edges(head, neutral), strict=True)
+        )
         self._lower_rest = neutral[head.index["lower_teeth"]]
         parts = upper + lower
         offsets = np.cumsum([0] + [len(p.points) for p in parts])

@@ -116,7 +116,7 @@ def pigmented(melanin: float, blood: float) -> NDArray[np.float64]:
 
     Much melanin absorbs more evenly than little: dark skin is brown, not orange (fitted to skin tones by eye).
     """
-    absorbs = melanin * (np.array([0.45, 0.93, 1.45]) + melanin * np.array([0.29, 0.155, 0.0]))
+    absorbs = melanin * (np.array([0.45, 0.93, 1.45]) + melanin * np.array([0.265, 0.165, 0.03]))
     absorbs = absorbs + blood * np.array([0.07, 0.53, 0.50]) * (1 - 0.2 * np.clip(melanin - 0.6, 0, 1))
     return np.asarray(_BASE_ALBEDO * np.exp(-absorbs))
 

@@ -18,6 +18,8 @@ Field = NDArray[np.floating]
 """A value per point."""
 POSED_FLOATS = 9
 """position 3, tangent 3, normal 3: what a state changes; the rest of a tuft's vertex stays."""
+_REPEAT_DM = 0.6
+"""How far the strand texture reaches across: a beard's tufts are narrow."""
 _DROOP = np.array([0.0, -0.22, 0.02])
 """How a beard bends per step."""
 
@@ -33,7 +35,7 @@ def _chin(ax: Field, y: Field, z: Field) -> Points:
     beside = smoothstep(0.075, 0.03, np.abs(ax - 0.265 + 0.25 * (6.64 - y))) * smoothstep(6.72, 6.66, y)
     beside = beside * smoothstep(6.26, 6.36, y)
     chin = smoothstep(0.27, 0.17, ax) * smoothstep(6.475, 6.42, y) * smoothstep(6.10, 6.2, y)
-    patch = smoothstep(0.07, 0.03, ax) * smoothstep(6.53, 6.51, y) * smoothstep(6.40, 6.45, y)
+    patch = smoothstep(0.075, 0.01, ax) * smoothstep(6.53, 6.48, y) * smoothstep(6.36, 6.44, y)
     return np.asarray(np.maximum(np.maximum(beside, chin), patch) * smoothstep(0.95, 1.1, z))
 
 
@@ -43,7 +45,11 @@ def _jaw(ax: Field, y: Field, z: Field) -> Points:
     )
     below = smoothstep(0.02, -0.09, y - cheek) * smoothstep(0.20, 0.27, ax + 0.6 * np.maximum(6.5 - y, 0))
     sideburn = smoothstep(0.50, 0.62, z) + smoothstep(6.75, 6.6, y) * smoothstep(0.3, 0.5, z)
-    return np.asarray(below * smoothstep(6.02, 6.18, y) * np.clip(sideburn, 0, 1) * smoothstep(7.46, 7.05, y))
+    # It narrows upwards into a thin sideburn before the ear.
+    ahead = z - np.interp(y, (6.70, 6.85, 7.05, 7.25), (1.2, 0.92, 0.76, 0.66))
+    narrow = np.maximum(smoothstep(0.05, -0.05, ahead), smoothstep(6.85, 6.7, y))
+    fade = smoothstep(7.38, 6.85, y)
+    return np.asarray(below * narrow * smoothstep(6.02, 6.18, y) * np.clip(sideburn, 0, 1) * fade)
 
 
 def beard_density(points: NDArray[np.floating], beard: Beard, seed: int) -> NDArray[np.floating]:
@@ -106,7 +112,7 @@ def _frames(corners: NDArray[np.int64], share: Points, skin: Points, normals: Po
     return np.stack([edge, np.cross(normal, edge), normal], 1), root
 
 
-_COUNT = {"moustache": 420, "goatee": 750, "short": 2400, "full": 1900}
+_COUNT = {"moustache": 420, "goatee": 750, "short": 2500, "full": 1900}
 
 
 def grow_beard(
@@ -138,8 +144,8 @@ def grow_beard(
     points, depth = _grow(beard, base, frame, root, length, k, rng)
     along = np.linspace(0, 1, k)[None]
     stray = (rng.random(n) < 0.12)[:, None]
-    wide = (0.022, 0.044) if beard.style == "full" else (0.012, 0.024)
-    width = np.where(stray, 0.007, rng.uniform(*wide, (n, 1)) * (1 - 0.5 * along))
+    wide = (0.014, 0.036) if beard.style == "full" else (0.006, 0.017)
+    width = np.where(stray, 0.005, rng.uniform(*wide, (n, 1)) * (1 - 0.5 * along))
     cover = np.where(stray, 1.5, (0.5 + 0.6 * beard.dense * density)[:, None] * (1.2 - 0.75 * along**2))
     light = np.broadcast_to(np.clip(0.55 + 0.45 * depth, 0, 1)[:, None], (n, k)) * (0.75 + 0.25 * along)
     colour = np.array(beard.colour) * np.exp(rng.normal(0, 0.22, (n, 1)))
@@ -152,7 +158,7 @@ def grow_beard(
     inverse = frame.transpose(0, 2, 1)
     return BeardTufts(
         corners, share, (plan.points - root[:, None]) @ inverse, tangents(plan.points) @ inverse,
-        plan.normals @ inverse, mesh(plan, rng),
+        plan.normals @ inverse, mesh(plan, rng, _REPEAT_DM),
     )  # fmt: skip
 
 

@@ -10,22 +10,34 @@ from calibration.people.hair.growth import Roots, Skull, cut_at_face, head_weigh
 from calibration.people.hair.hairline import hairline_height
 from calibration.people.hair.style import Hair
 from calibration.people.hair.tufts import TuftPlan
+from calibration.people.head.mesh import Points
+
+CORE = {"afro": 0.78, "curly": 0.72}
+"""Share of the hair's thickness that the opaque core fills."""
 
 
-def cloud_plan(hair: Hair, skull: Skull, roots: Roots, rng: np.random.Generator) -> TuftPlan:
-    """Afro and short curls: arcs at every depth of the hair, so that it is full without long tufts."""
-    n, k, base = len(roots.base), hair.points, roots.base
+def thickness(hair: Hair, base: Points) -> Points:
+    """(n,) decimetres that the hair stands off the head at (n, 3) points of the average head."""
     top = smoothstep(7.5, 8.15, base[:, 1])
     height = np.clip(hairline_height(base, hair), 0, 1)
     thick = (hair.side + (hair.top - hair.side) * top) * (1 + 0.10 * noise(base, 3, 41) + 0.06 * noise(base, 8, 42))
     front = smoothstep(0.3, 0.0, height) * smoothstep(0.5, 0.9, base[:, 2])
     thick = thick * (1 - front) + np.minimum(thick, hair.front) * front
-    thick = thick * np.clip(0.22 + 2.6 * height, 0, 1)
-    depth = rng.random(n) ** 0.6
+    return np.asarray(thick * np.clip(0.22 + 2.6 * height, 0, 1))
+
+
+def cloud_plan(hair: Hair, skull: Skull, roots: Roots, rng: np.random.Generator) -> TuftPlan:
+    """Afro and short curls: arcs near the surface of the hair, over the dense core that the undercoat is."""
+    n, k, base = len(roots.base), hair.points, roots.base
+    height = np.clip(hairline_height(base, hair), 0, 1)
+    thick = thickness(hair, base)
+    depth = CORE[hair.style] - 0.12 + (1.12 - CORE[hair.style]) * rng.random(n)
     out = unit(roots.normal + np.array([0, 0.12, 0.05]))
     curly = hair.style == "curly"
     centre = roots.position + out * (depth * thick * (0.85 if curly else 1.0))[:, None]
-    radius = (rng.uniform(0.045, 0.085, n) if curly else rng.uniform(0.05, 0.08, n)) * np.clip(0.5 + 2 * height, 0.5, 1)
+    radius = (rng.uniform(0.045, 0.085, n) if curly else rng.uniform(0.05, 0.08, n)) * np.clip(
+        0.35 + 2.5 * height, 0, 1
+    )
     turn = rng.uniform(0, 2 * np.pi, n)
     x = unit(np.cross(np.where(np.abs(out[:, 1:2]) < 0.9, [[0.0, 1, 0]], [[1.0, 0, 0]]), out))
     y = np.cross(out, x)
@@ -38,8 +50,19 @@ def cloud_plan(hair: Hair, skull: Skull, roots: Roots, rng: np.random.Generator)
     points = skull.outside(points)
     points, left = cut_at_face(points, skull, rng)
     edge = np.abs(np.linspace(-1, 1, k))[None]
-    width = hair.width * rng.uniform(0.6, 1.3, (n, 1)) * (1 - 0.35 * edge**2)
-    cover = np.broadcast_to(1.15 - 0.75 * edge**2, (n, k)) + (0.35 - 0.55 * depth**4)[:, None] * (not curly)
+    width = hair.width * rng.uniform(0.6, 1.3, (n, 1)) * (1 - 0.35 * edge**2) * np.clip(0.4 + 3 * height, 0, 1)[:, None]
+    # Single strands show at the outline, the core behind them is closed.
+    cover = (
+        (0.72 if curly else 0.58)
+        - 0.42 * edge**2
+        - 0.22 * np.clip((depth - 0.6) / 0.4, 0, 1)[:, None]
+        + np.zeros((n, k))
+    )
+    # Half of them are one hair that is seen as a fine curl.
+    share = (0.65 if curly else 0.5) * smoothstep(0.02, 0.2, height)
+    single = (rng.random(n) < share)[:, None]
+    width = np.where(single, rng.uniform(0.006, 0.013, (n, 1)) * (1 - 0.5 * edge**2), width)
+    cover = np.where(single, 1.5, cover)
     hidden = np.exp(-2.4 * (1 - depth) * np.clip(thick / 0.2, 0.3, 1.2))
     light = np.broadcast_to((0.22 + 0.78 * hidden)[:, None], (n, k)) * (0.9 + 0.1 * edge)
     normals = np.broadcast_to(unit(out + 0.35 * e2)[:, None], points.shape)

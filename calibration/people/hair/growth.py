@@ -157,6 +157,8 @@ def grow_tufts(
     wander = np.where(stray, 0.06 if sweeps_down else 0.13, 0.03 + 0.05 * hair.messy)[:, None]
     tie = TIES[hair.style] + skull.moved if hair.style in TIES else None
     p = roots.position + roots.normal * 0.004
+    # Shorter pieces where straight hair bends over head and temples, longer ones where it hangs.
+    pace = np.linspace(0.6, 1.4, k - 1) if hair.style == "long" and hair.wave < 0.03 else np.ones(k - 1)
     chain, step = [p], (comb.length / (k - 1))[:, None]
     for i in range(1, k):
         if tie is not None:
@@ -167,7 +169,7 @@ def grow_tufts(
         direction = direction + rng.normal(0, 1, (n, 3)) * wander
         direction = direction + comb.pull * (0.35 + 0.65 * i / k)
         direction = unit(direction)
-        moved = p + direction * step
+        moved = p + direction * (step * pace[i - 1])
         if tie is not None:
             moved = np.where(held & (distance < 0.16), tie + 0.35 * (p - tie), moved)
         p = moved
@@ -204,7 +206,7 @@ def waved(hair: Hair, points: Points, roots: Roots, rng: np.random.Generator) ->
     n = len(points)
     travelled = np.r_[0, np.cumsum(np.linalg.norm(np.diff(points, axis=1), axis=2).mean(0))]
     tight = hair.style == "ringlets"
-    turns = travelled * (2 * np.pi / (0.62 if tight else 0.75))
+    turns = travelled * (2 * np.pi / (0.62 if tight else 1.1))
     phase = 5 * noise(roots.base, 2.5, 31) + rng.normal(0, 0.9 if tight else 0.25, n)
     swing = hair.wave * np.clip(travelled / 0.5, 0, 1) * rng.uniform(0.6, 1.3, (n, 1))
     angle = turns[None] + phase[:, None]
@@ -217,6 +219,23 @@ def waved(hair: Hair, points: Points, roots: Roots, rng: np.random.Generator) ->
 def head_weight(points: Points) -> Points:
     """How much hair turns with the head: ends on the shoulders stay behind."""
     return np.clip((points[..., 1] - 5.1) / 1.0, 0.25, 1)
+
+
+def _ribbon(hair: Hair, height: Points, stray: NDArray[np.bool_], rng: np.random.Generator) -> tuple[Points, Points]:
+    """Width and cover (n, K) of tufts that root ``height`` (n,) above the hairline; ends thin out strand by strand."""
+    n, k = len(height), hair.points
+    along, height = np.linspace(0, 1, k)[None], height[:, None]
+    tied = hair.style in TIES
+    # At the hairline hair starts as points, not as a row of blocks; combed back, every root there shows.
+    width = hair.width * rng.uniform(0.3, 1.5, (n, 1)) * (1 - 0.5 * along**2)
+    width = width * np.clip((0.14 if tied else 0.3) + 4 * height, 0, 1)
+    width = width * np.where(along < 1e-6, 1 - 0.7 * np.exp(-height / 0.10), 1.0)
+    late = 3.4 if hair.style == "long" else 2.5 if k > 6 else 1.9
+    lost = rng.uniform(1.12, 1.3, (n, 1)) * (0.4 if tied else 1.0)
+    cover = 1.25 - lost * along**late - (0.75 if tied else 0.5) * (along < 1e-6) * np.exp(-height / 0.07)
+    cover = cover * np.clip(0.65 + 4 * height, 0, 1)
+    single = stray[:, None]
+    return np.where(single, _STRAY_WIDTH * (1 - 0.4 * along), width), np.where(single, 1.6, cover)
 
 
 def combed_plan(hair: Hair, skull: Skull, roots: Roots, rng: np.random.Generator) -> TuftPlan:
@@ -234,20 +253,12 @@ def combed_plan(hair: Hair, skull: Skull, roots: Roots, rng: np.random.Generator
         points = skull.outside(waved(hair, points, roots, rng))
     points, left = cut_at_face(points, skull, rng)
     along = np.linspace(0, 1, k)[None]
-    width = (
-        hair.width * rng.uniform(0.55, 1.35, (n, 1)) * (1 - 0.45 * along**2) * np.clip(0.3 + 4 * height, 0, 1)[:, None]
+    width, cover = _ribbon(hair, height, stray, rng)
+    # Long tufts cross each other: differences in light would show where.
+    inside = 0.62 if hair.style == "long" else 0.38
+    lit = (inside + (1 - inside) * depth)[:, None] * (
+        0.62 + 0.38 * np.clip(along * 4 + 3 * (0.12 - height[:, None]), 0, 1)
     )
-    # At the hairline hair starts as points, not as a row of blocks.
-    width = width * np.where(along < 1e-6, 1 - 0.7 * np.exp(-height / 0.10)[:, None], 1.0)
-    width = np.where(stray[:, None], _STRAY_WIDTH * (1 - 0.4 * along), width)
-    cover = (
-        1.25
-        - 1.05 * along ** (2.5 if hair.points > 6 else 1.8)
-        - 0.35 * (along < 1e-6) * np.exp(-height / 0.06)[:, None]
-    )
-    cover = cover * np.clip(0.65 + 4 * height, 0, 1)[:, None]
-    cover = np.where(stray[:, None], 1.6, np.broadcast_to(cover, (n, k)))
-    lit = (0.38 + 0.62 * depth)[:, None] * (0.62 + 0.38 * np.clip(along * 4 + 3 * (0.12 - height[:, None]), 0, 1))
     lit = np.where(comb.fringe[:, None], np.maximum(lit, 0.7), lit)
     centre = np.array([0, 7.3, 0.2])
     normals = unit(
@@ -263,20 +274,22 @@ def combed_plan(hair: Hair, skull: Skull, roots: Roots, rng: np.random.Generator
 
 def baby_hairs(hair: Hair, skull: Skull, roots: Roots, seed: int, rng: np.random.Generator) -> TuftPlan:
     """Short single hairs along the hairline, which make its edge soft."""
-    edge = np.flatnonzero(hair_density(roots.base, hair, seed) < 0.8)[:320]
+    bare = roots.base[:, 2] > 0.25 if hair.style in TIES else np.ones(len(roots.base), bool)
+    edge = np.flatnonzero(bare & (hair_density(roots.base, hair, seed) < 0.8))[:320]
     roots = Roots(roots.position[edge], roots.normal[edge], roots.base[edge])
     n, k = len(edge), 4
     combed = comb_hair(replace(hair, fringe=0.0), roots.base, rng)
-    comb = replace(combed, length=rng.uniform(0.03, 0.11, n), lift=rng.uniform(0.1, 0.5, n), pull=np.zeros((n, 3)))
-    short = replace(hair, style="buzz", points=k, messy=0.9)
-    points = grow_tufts(short, skull, roots, comb, np.full(n, 0.008), np.ones(n, bool), rng)
+    length = rng.uniform(0.03, 0.2 if hair.style in TIES else 0.11, n)
+    comb = replace(combed, length=length, lift=rng.uniform(0.05, 0.4, n), pull=np.zeros((n, 3)))
+    short = replace(hair, style="buzz", points=k, messy=0.45)
+    points = grow_tufts(short, skull, roots, comb, np.full(n, 0.008), rng.random(n) < 0.4, rng)
     points, left = cut_at_face(points, skull, rng)
     along = np.linspace(0, 1, k)[None]
     colour = tuft_colours(hair, roots.base, k, rng)
     return TuftPlan(
         points=points, normals=np.repeat(roots.normal[:, None], k, 1), length=comb.length,
-        width=0.0055 * (1 - 0.5 * along) * np.ones((n, 1)), cover=np.full((n, k), 1.6), light=np.full((n, k), 0.9),
-        colour=colour * 1.25 + 0.02, head_weight=head_weight(points),
+        width=0.0042 * (1 - 0.6 * along) * np.ones((n, 1)), cover=np.full((n, k), 1.6), light=np.full((n, k), 0.9),
+        colour=colour * 1.35 + 0.035, head_weight=head_weight(points),
     ).take(np.flatnonzero(left))  # fmt: skip
 
 
@@ -285,7 +298,7 @@ def tuft_colours(hair: Hair, base: Points, k: int, rng: np.random.Generator) -> 
     n = len(base)
     lock = 0.5 * noise(base, 4, 51)
     bright = np.exp(hair.streaks * (rng.normal(0, 1, n) + lock))
-    colour = np.array(hair.colour) * (bright[:, None] * np.exp(rng.normal(0, 0.04, (n, 3))))
+    colour = np.array(hair.colour) * (bright[:, None] * np.exp(rng.normal(0, 0.035, (n, 1)) * [1.0, 0.2, -1.0]))
     if hair.grey > 0:
         share = (rng.random(n) < 0.35 * hair.grey)[:, None] * rng.uniform(0.2, 0.55, (n, 1))
         colour = colour * (1 - share) + np.array([0.34, 0.33, 0.32]) * share

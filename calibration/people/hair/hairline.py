@@ -33,6 +33,8 @@ def hairline_height(points: NDArray[np.floating], hair: Hair | None = None) -> N
     temples = np.exp(-(((np.abs(x) - 0.36) / 0.17) ** 2))
     height = height - front * (hair.hairline + hair.recede * (0.9 * temples + 0.25))
     height = height + front * hair.peak * np.exp(-((x / 0.10) ** 2))
+    if hair.parted and hair.style == "long":  # a parting opens behind the hairline, not as a notch in it
+        height = height + 0.035 * front * np.exp(-(((x - hair.part) / 0.06) ** 2))
     if hair.temple:
         around = np.degrees(np.arctan2(np.abs(x), z - 0.35))
         height = height + hair.temple * np.exp(-(((around - 54) / 16) ** 2))
@@ -68,7 +70,10 @@ def part_line(points: NDArray[np.floating], hair: Hair, seed: int) -> NDArray[np
     x, y, z = points[..., 0], points[..., 1], points[..., 2]
     wobble = 0.012 * noise(points, 8, seed + 74)
     across = np.exp(-(((x - hair.part + wobble) / _PART_WIDTH) ** 2))
-    return np.asarray(across * smoothstep(-0.05, 0.25, z) * smoothstep(7.7, 7.85, y) * 0.6)
+    behind = (
+        smoothstep(-0.05, 0.25, z) * smoothstep(7.7, 7.85, y) * smoothstep(0.04, 0.16, hairline_height(points, hair))
+    )
+    return np.asarray(across * behind * 0.6)
 
 
 def scalp_shade(points: NDArray[np.floating], hair: Hair, seed: int) -> NDArray[np.floating]:
@@ -76,7 +81,11 @@ def scalp_shade(points: NDArray[np.floating], hair: Hair, seed: int) -> NDArray[
     if hair.style == "bald":
         shaved = hair.thin * smoothstep(7.5, 8.2, points[..., 1])
         density = smoothstep(-0.03, 0.14, uneven_height(points, hair, seed)) * (1 - shaved)
+        grain = 0.25
+    elif hair.temple:  # tied hair leaves the hairline bare: it begins as single hairs
+        density = smoothstep(-0.075, 0.16, uneven_height(points, hair, seed)) ** 1.4
+        density, grain = np.minimum(density, hair_density(points, hair, seed) + 0.5), 1.0
     else:
-        density = hair_density(points, hair, seed) * (1 - part_line(points, hair, seed))
-    grain = 1 + 0.25 * (noise(points, 90, seed + 75) - 0.5) * (1 - density)
+        density, grain = hair_density(points, hair, seed) * (1 - part_line(points, hair, seed)), 0.25
+    grain = 1 + grain * (noise(points, 90, seed + 75) - 0.5) * (1 - density)
     return np.asarray(np.clip(density * grain, 0, 1) * hair.scalp)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from calibration.people.face.noise import smoothstep
 from calibration.people.gl import GL
 from calibration.people.hair.beards import BeardTufts, grow_beard
-from calibration.people.hair.cloud import cloud_plan, tail_plan
+from calibration.people.hair.cloud import CORE, cloud_plan, tail_plan, thickness
 from calibration.people.hair.combs import CROWN, TIES
-from calibration.people.hair.growth import Skull, baby_hairs, combed_plan, scatter_roots
+from calibration.people.hair.growth import Skull, baby_hairs, combed_plan, scatter_roots, unit
 from calibration.people.hair.hairline import hair_density, part_line, uneven_height
 from calibration.people.hair.loose_locks import LOCKS, loose_plan
 from calibration.people.hair.style import Hair
@@ -26,6 +26,12 @@ _HIDES_DM = 0.55
 """Radius of the ball inside every head that certainly hides what lies behind it."""
 _TEXTURE_UNIT = 3
 _BEHIND_DM = 0.12
+_CURL_REPEAT_DM = (0.75, 0.9)
+_COAT_EDGE = {
+    "tied": (0.02, 0.19, 1.35), "bun": (0.02, 0.19, 1.35), "curly": (-0.02, 0.09, 1.7), "afro": (-0.02, 0.09, 1.7),
+    "long": (0.01, 0.13, 1.4), "ringlets": (0.01, 0.13, 1.4),
+}  # fmt: skip
+"""Heights above the hairline between which the undercoat closes, and its cover beyond."""
 _MUCH = 400
 _SHADOW_SHARE = 4
 """One tuft of this many casts shadows."""
@@ -43,15 +49,25 @@ def _undercoat(
     away = base - CROWN
     along = away - normal * (away * normal).sum(1, keepdims=True)
     v = np.zeros((len(used), TUFT_FLOATS), np.float32)
-    v[:, 0:3] = skin[used] + normal * (0.004 + 0.022 * density[used])[:, None]
+    lift = 0.004 + 0.022 * density[used]
+    if hair.style in CORE:  # the dense inside of curls
+        lift = np.maximum(lift, CORE[hair.style] * thickness(hair, base) * (0.25 + 0.75 * density[used]))
+        out = unit(normal + np.array([0, 0.12, 0.05]))
+    else:
+        out = normal
+    v[:, 0:3] = skin[used] + out * lift[:, None]
     v[:, 3:6] = along / (np.linalg.norm(along, axis=1, keepdims=True) + 1e-9)
     v[:, 6:9] = normal
     # It ends before the hairline, where single tufts and the painted shade make a softer edge.
-    inner = smoothstep(0.03, 0.17, uneven_height(base, hair, seed))
-    v[:, 11] = (1.25 * density[used] - 0.05) * inner
-    v[:, 12] = 0.5
-    v[:, 13] = np.arctan2(away[:, 0], away[:, 2]) * (4 / (2 * np.pi))
-    v[:, 14] = np.linalg.norm(away, axis=1) / 1.6
+    low, high, most = _COAT_EDGE.get(hair.style, (0.03, 0.17, 1.25))
+    v[:, 11] = (most * density[used] - 0.05) * smoothstep(low, high, uneven_height(base, hair, seed))
+    v[:, 12] = 0.7 if hair.style in CORE else 0.5
+    far = np.linalg.norm(away, axis=1)
+    if hair.style in CORE:  # curls have no direction: as even a map of the head as there is
+        v[:, 13:15] = away[:, [0, 2]] / np.hypot(away[:, 0], away[:, 2])[:, None] * (far / 0.5)[:, None]
+    else:
+        v[:, 13] = np.arctan2(away[:, 0], away[:, 2]) * (4 / (2 * np.pi))
+        v[:, 14] = far / 1.6
     v[:, 15:18] = np.array(hair.colour) * 0.8
     v[:, 18] = 1.0
     return v, index.reshape(-1, 3).astype(np.uint32)
@@ -68,8 +84,8 @@ def plan_hair(
         return []
     rng = np.random.default_rng([seed, 7, 1])
     roots = scatter_roots(hair, head, skin, normals, free, hair.tufts, seed, rng)
-    if hair.style in ("afro", "curly"):
-        return [mesh(cloud_plan(hair, skull, roots, rng), rng, across_dm=0.75)]
+    if hair.style in CORE:
+        return [mesh(cloud_plan(hair, skull, roots, rng), rng, *_CURL_REPEAT_DM)]
     out = [mesh(combed_plan(hair, skull, roots, rng), rng)]
     if hair.style in TIES:
         out.append(mesh(tail_plan(hair, skull, rng), rng))
@@ -92,15 +108,19 @@ class HairRig:
         self._program = "tuft_cel" if cel and "tuft_cel" in gl.programs else "tuft"
         skull = Skull(head, skin, normals, free)
         tufts = plan_hair(who.hair, head, skull, skin, normals, free, who.seed)
-        texture = gl.texture(strand_texture(curly=who.hair.style in ("afro", "curly")))
-        texture.repeat_x = texture.repeat_y = True
-        texture.filter = (gl.moderngl.LINEAR_MIPMAP_NEAREST, gl.moderngl.LINEAR)
-        self._texture = self._keep(texture)
+        self._texture = self._strands(curly=who.hair.style in CORE)
+        self._beard_texture = self._strands(curly=False) if who.hair.style in CORE else self._texture
         self._make_hair(tufts, head, skin, normals, free, who)
         self._make_loose(skull, who)
         self._make_beard(
             grow_beard(who.beard, head, skin, normals, free, who.seed, np.random.default_rng([who.seed, 7, 3]))
         )
+
+    def _strands(self, *, curly: bool) -> Any:
+        texture = self._keep(self._gl.texture(strand_texture(curly=curly)))
+        texture.repeat_x = texture.repeat_y = True
+        texture.filter = (self._gl.moderngl.LINEAR_MIPMAP_NEAREST, self._gl.moderngl.LINEAR)
+        return texture
 
     def _keep(self, thing: Any) -> Any:
         self._resources.append(thing)
@@ -206,7 +226,7 @@ class HairRig:
             return
         still = {"head_rotation": (0, 0, 0), "head_shift": (0, 0, 0), "hair_clip": (0, 0, 0, 1)}
         self._gl.set(self._program, uniforms | still | {"shine": 0.5, "strand_map": _TEXTURE_UNIT})
-        self._texture.use(_TEXTURE_UNIT)
+        self._beard_texture.use(_TEXTURE_UNIT)
         self._beard_array.render()
 
     def _loose_count(self, share: float) -> int:
@@ -236,6 +256,8 @@ class HairRig:
             # Nearest first: what lies behind is then rejected by depth before it is shaded.
             seen = seen[np.argsort(w[seen].min(1), kind="stable")]
             out.append(rows[seen].ravel())
+        if self._hair.style in CORE:  # closed and far out: it hides most of what follows
+            return np.concatenate([self._coat, *out])
         return np.concatenate([*out, self._coat])
 
     def close(self) -> None:

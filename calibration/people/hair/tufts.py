@@ -14,7 +14,10 @@ from calibration.people.head.mesh import Points
 TUFT_FLOATS = 19
 TUFT_FORMAT = ("3f 3f 3f 4f 2f 3f 1f", "position", "tangent", "normal", "shape", "uv", "colour", "head_weight")
 """``shape`` is side -1..1, width in decimetres, cover 0..1.3, light 0..1 that reaches that depth."""
-_TEXTURE = 256
+_ROWS, _COLUMNS = 256, 512
+"""Of the strand texture, along and across the strands."""
+_COILS = 12
+"""Waves of a curly strand along the texture."""
 _REPEAT_DM = (1.2, 3.2)
 """How far the strand texture reaches across and along before it repeats."""
 
@@ -66,8 +69,10 @@ def tangents(points: Points) -> Points:
     return np.asarray(step / (np.linalg.norm(step, axis=2, keepdims=True) + 1e-9))
 
 
-def mesh(plan: TuftPlan, rng: np.random.Generator, across_dm: float = _REPEAT_DM[0]) -> Tufts:
-    """Vertices and triangles of tufts; each gets a random place in the strand texture, ``across_dm`` wide."""
+def mesh(
+    plan: TuftPlan, rng: np.random.Generator, across_dm: float = _REPEAT_DM[0], along_dm: float = _REPEAT_DM[1]
+) -> Tufts:
+    """Vertices and triangles of tufts; each gets a random place in the strand texture, which repeats as given."""
     n, k, _ = plan.points.shape
     v = np.zeros((n, k, 2, TUFT_FLOATS), np.float32)
     v[..., 0:3] = plan.points[:, :, None]
@@ -80,7 +85,7 @@ def mesh(plan: TuftPlan, rng: np.random.Generator, across_dm: float = _REPEAT_DM
     # One width for the whole tuft: its strands run together as it narrows.
     half = plan.width.max(1)[:, None, None] / across_dm / 2
     v[..., 13] = rng.random((n, 1, 1)) + half * np.array([-1.0, 1.0])
-    along = np.linspace(0, 1, k) * plan.length[:, None] / _REPEAT_DM[1]
+    along = np.linspace(0, 1, k) * plan.length[:, None] / along_dm
     v[..., 14] = rng.random((n, 1, 1)) + along[:, :, None]
     v[..., 15:18] = plan.colour[:, :, None]
     v[..., 18] = plan.head_weight[:, :, None]
@@ -103,27 +108,29 @@ def _even(x: NDArray[np.floating]) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=2)
 def strand_texture(*, curly: bool) -> NDArray[np.uint8]:
-    """(256, 256, 4) tileable: rank for the alpha test, brightness, shift of the highlight, slow brightness.
+    """(256, 512, 4) tileable: rank for the alpha test, brightness, shift of the highlight, slow brightness.
 
     Columns are across the strands, rows along them. Each channel is spread evenly over its range, so that a cover of
     0.3 leaves three strands of ten.
     """
     rng = np.random.default_rng(19)
-    side = (_TEXTURE, _TEXTURE)
+    side = (_ROWS, _COLUMNS)
 
     def streaks(along: float, across: float) -> NDArray[np.float64]:
         x = gaussian_filter(rng.standard_normal(side), (along, across), mode="wrap")
         return np.asarray(x / x.std())
 
     if curly:
-        bend = [8.0 * streaks(9, 9) for _ in range(2)]
+        # Coils: strands that swing from side to side, neighbours nearly in step.
         y, x = np.mgrid[0 : side[0], 0 : side[1]]
-        rows, columns = ((c + b).round().astype(int) % _TEXTURE for c, b in zip((y, x), bend, strict=True))
-        layers = [streaks(9, 0.9)[rows, columns] + 0.6 * streaks(4, 2.5) for _ in range(3)]
-        slow = streaks(8, 5)
+        swing = 2 * np.pi * y * (_COILS / _ROWS) + 2.2 * streaks(12, 18)
+        rows = (y + 5.0 * streaks(9, 14)).round().astype(int) % _ROWS
+        columns = (x + 15.0 * np.sin(swing) + 9.0 * streaks(10, 16)).round().astype(int) % _COLUMNS
+        layers = [streaks(14, 1.5)[rows, columns] + 0.3 * streaks(4, 5)[rows, columns] for _ in range(3)]
+        slow = streaks(8, 10)
     else:
-        layers = [streaks(26, 0.75) + 0.55 * streaks(34, 2.6) for _ in range(3)]
-        slow = streaks(40, 7)
+        layers = [streaks(26, 0.75) + 0.5 * streaks(30, 1.8) + 0.45 * streaks(34, 5) for _ in range(3)]
+        slow = streaks(40, 12)
     layers[0] += 0.5 * layers[1]  # what lies in front is lit
     rank, bright, shift = (_even(x) for x in layers)
     return (np.stack([rank, 1 - bright, shift, _even(slow)], -1) * 255).astype(np.uint8)

@@ -28,7 +28,7 @@ def _attachment() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     file = resources.files("calibration.people").joinpath(DATA)
     if not file.is_file():
         raise RenderError(
-            "the face mesh table is missing", hint="rebuild it: python -m calibration.people.head.prepare_mesh"
+            "the face mesh table is missing", hint="rebuild it: python -m calibration.people.prepare.mesh468"
         )
     with file.open("rb") as stream:
         rest = np.load(stream)["rest"].astype(np.float64)

@@ -41,6 +41,13 @@ class Patch:
     triangles: NDArray[np.int64]
     """(t, 3) over the m subdivided vertices."""
 
+    @property
+    def vertex_uv(self) -> Points:
+        """(m, 2): a texture coordinate of each subdivided vertex; one of several where the texture has a seam."""
+        uv = np.zeros((self.subdivide.shape[0], 2))
+        uv[self.corner_vertex] = self.corner_uv
+        return uv
+
 
 def catmull_clark(
     count: int, quads: NDArray[np.int64], uv: NDArray[np.float32]
@@ -190,7 +197,7 @@ class HeadModel:
         self.fine_index = {k: local[v] for k, v in self.index.items() if k.endswith("_lid") or k == "landmarks"}
         if any((v < 0).any() for v in self.fine_index.values()):
             raise RenderError(
-                "the stored head lost a landmark", hint="rebuild it: python -m calibration.people.head.prepare"
+                "the stored head lost a landmark", hint="rebuild it: python -m calibration.people.prepare.head"
             )
 
     def _target(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -199,6 +206,11 @@ class HeadModel:
         i = self._names[name]
         rows = slice(self._starts[i], self._starts[i + 1])
         return self._indices[rows], self._deltas[rows]
+
+    def reach(self, name: str) -> float:
+        """How far, in decimetres, a target at weight 1 moves the vertex that it moves most."""
+        _, delta = self._target(name)
+        return float(np.linalg.norm(delta, axis=1).max(initial=1e-6))
 
     def sliders(self) -> list[tuple[str, str]]:
         """(down, up) pairs of local shape targets; left and right ones are named by the left only."""

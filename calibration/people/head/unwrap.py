@@ -122,8 +122,7 @@ def shared_maps(gl: GL, head: HeadModel) -> SharedMaps:
 
     areas = np.stack([head.masks[name] for name in ("lips", "eyelids", "ears", "face")], -1)
     inner = cv2.GaussianBlur(head.masks["inside-mouth"], (0, 0), 1.0)
-    uv = np.zeros((len(head.fine_average), 2))
-    uv[head.skin.corner_vertex] = head.skin.corner_uv
+    uv = head.skin.vertex_uv
     full = head.masks["full_inside-mouth"]
     inside = sample(full[::-1], uv) > 0.5
     ears = sample(head.masks["ears"], charted(head, uv))

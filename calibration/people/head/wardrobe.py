@@ -61,7 +61,7 @@ class Wardrobe:
         cover = smoothstep(-0.02, 0.10, depth)
         collar = np.exp(-(((depth - 0.14) / 0.11) ** 2))
         behind = 0.6 + 0.7 * smoothstep(0.4, -0.4, average[:, 2])
-        roll = {"hoodie": 0.20, "turtleneck": 0.05, "shirt": 0.05}.get(self.garment, 0.0)
+        roll = {"hoodie": 0.20, "turtleneck": 0.05, "shirt": 0.07}.get(self.garment, 0.0)
         return np.asarray(0.02 * cover + roll * collar * cover * (behind if self.garment == "hoodie" else 1.0))
 
 

@@ -9,25 +9,19 @@ from scipy.spatial import cKDTree
 
 from calibration.people.head.mesh import Points, vertex_normals
 from calibration.people.head.shape import HeadModel
+from calibration.people.head.unwrap import charted, sample
 
-_EAR = 80
-"""Of 255 in the ears' mask."""
+_EAR = 80 / 255
+"""In the ears' mask, 0..1."""
 _MOST_HAIR = 0.45
 """Bands and cups press hair down to at most this height, decimetres."""
 
 
 def ear_vertices(head: HeadModel) -> NDArray[np.bool_]:
     """(m,) which vertices of the subdivided skin belong to the ears."""
-    mask = head.masks["ears"]
-    u0, u1, v0, v1 = head.uv_window
     uv = np.full((len(head.fine_average), 2), -1.0)
     uv[head.skin.corner_vertex] = head.skin.corner_uv
-    x = np.round((uv[:, 0] - u0) / (u1 - u0) * (mask.shape[1] - 1)).astype(int)
-    y = np.round((uv[:, 1] - v0) / (v1 - v0) * (mask.shape[0] - 1)).astype(int)
-    inside = (x >= 0) & (y >= 0) & (x < mask.shape[1]) & (y < mask.shape[0])
-    out = np.zeros(len(uv), bool)
-    out[inside] = mask[y[inside], x[inside]] > _EAR
-    return out
+    return np.asarray(sample(head.masks["ears"], charted(head, uv)) > _EAR)
 
 
 class HeadFit:

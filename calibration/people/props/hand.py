@@ -80,13 +80,11 @@ def _creases(points: Points, normals: Points, triangles: NDArray[np.int64]) -> P
             np.add.at(count, triangles[:, i], 1.0)
     hollow = ((total / np.maximum(count, 1)[:, None] - points) * normals).sum(1)
     shade = np.clip(1 - np.maximum(hollow, 0) / 0.006, 0.1, 1)
-    for _ in range(1):
-        near = np.zeros(len(points))
-        for a, b in ((0, 1), (1, 2), (2, 0)):
-            np.add.at(near, triangles[:, a], shade[triangles[:, b]])
-            np.add.at(near, triangles[:, b], shade[triangles[:, a]])
-        shade = 0.4 * shade + 0.6 * near / np.maximum(count, 1)
-    return np.asarray(shade)
+    near = np.zeros(len(points))
+    for a, b in ((0, 1), (1, 2), (2, 0)):
+        np.add.at(near, triangles[:, a], shade[triangles[:, b]])
+        np.add.at(near, triangles[:, b], shade[triangles[:, a]])
+    return np.asarray(0.4 * shade + 0.6 * near / np.maximum(count, 1))
 
 
 def _sleeve(arm: Points, start: float) -> Mesh:

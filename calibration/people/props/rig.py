@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 _FORMAT = ("3f 3f 1f 1f 1f", "position", "normal", "slot", "shade", "detail")
 _NO_SOURCE = np.zeros((4, 4))
+_KEPT = 24
+"""Meshes and drawables that stay built: states wear glasses of any size and sleeves of any length."""
 _FACE_HEIGHT = 1.22
 """Chin to brows of the average head: hands grow with the face."""
 
@@ -60,6 +63,19 @@ class _Pane:
     build: Callable[[], Mesh]
     model: Points
     uniforms: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Drawable:
+    """A mesh on the GPU."""
+
+    arrays: dict[str, Any]
+    """Vertex arrays by program."""
+    buffers: tuple[Any, ...]
+
+    def release(self) -> None:
+        for thing in (*self.arrays.values(), *self.buffers):
+            thing.release()
 
 
 def head_matrix(rotation: Points, shift: Points) -> Points:
@@ -95,9 +111,8 @@ class PropRig:
         self._landmark_rows = head.fine_index["landmarks"]
         # Hands are placed once per picture, for the shadow and for the layers.
         self._placed: tuple[Posed | None, tuple[Hand, ...], list[Points]] = (None, (), [])
-        self._meshes: dict[Hashable, Any] = {}
-        self._arrays: dict[Hashable, dict[str, Any]] = {}
-        self._resources: list[Any] = []
+        self._meshes: OrderedDict[Hashable, Any] = OrderedDict()
+        self._drawables: OrderedDict[Hashable, _Drawable] = OrderedDict()
 
     @property
     def fit(self) -> HeadFit:
@@ -143,16 +158,17 @@ class PropRig:
 
     def close(self) -> None:
         """Free buffers."""
-        for thing in self._resources:
-            thing.release()
-        self._resources.clear()
-        self._arrays.clear()
+        while self._drawables:
+            self._drawables.popitem()[1].release()
 
     # ---- what there is to draw
 
     def _once(self, key: Hashable, build: Callable[[], Any]) -> Any:
         if key not in self._meshes:
             self._meshes[key] = build()
+        self._meshes.move_to_end(key)
+        while len(self._meshes) > _KEPT:
+            self._meshes.popitem(last=False)
         return self._meshes[key]
 
     def _glasses(self, glasses: Glasses) -> GlassesMesh:
@@ -230,7 +246,7 @@ class PropRig:
 
     def _drawable(self, key: Hashable, build: Callable[[], Mesh]) -> dict[str, Any]:
         """Vertex arrays of a mesh by program, made on first use."""
-        if key not in self._arrays:
+        if key not in self._drawables:
             mesh, gl = build(), self._gl
             buffer = gl.context.buffer(mesh.packed().tobytes())
             index = gl.context.buffer(mesh.triangles.astype(np.uint32).tobytes())
@@ -238,6 +254,8 @@ class PropRig:
                 name: gl.context.vertex_array(gl.programs[name], [(buffer, *_FORMAT)], index, skip_errors=True)
                 for name in ("prop", "prop_depth", "lens")
             }
-            self._resources += [*arrays.values(), buffer, index]
-            self._arrays[key] = arrays
-        return self._arrays[key]
+            self._drawables[key] = _Drawable(arrays, (buffer, index))
+        self._drawables.move_to_end(key)
+        while len(self._drawables) > _KEPT:
+            self._drawables.popitem(last=False)[1].release()
+        return self._drawables[key].arrays

@@ -22,7 +22,6 @@ HandPose = Literal["open", "flat", "relaxed", "point", "fist", "pinch", "think"]
 HandPlace = Literal["chin", "mouth", "glasses", "cheek", "brow", "air"]
 
 GLASSES_SHAPES: tuple[GlassesShape, ...] = ("round", "rectangular", "square", "cat-eye", "aviator", "half-rim")
-HAND_POSES: tuple[HandPose, ...] = ("open", "flat", "relaxed", "point", "fist", "pinch", "think")
 _ACETATES: tuple[Colour, ...] = (
     (0.008, 0.008, 0.009), (0.012, 0.011, 0.012), (0.020, 0.028, 0.065), (0.10, 0.012, 0.016), (0.05, 0.028, 0.015),
     (0.16, 0.16, 0.17),

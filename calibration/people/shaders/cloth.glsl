@@ -12,7 +12,10 @@ vec3 cloth_colour(float depth) {
     if (kind == 3.) weave *= .82 + .25 * cos(B.x * 95.);
     // A seam along the neck, a shirt's or a hood's edge, a row of buttons.
     float band = garment == 2. ? .16 : garment == 3. ? .05 : .07;
-    float seam = smoothstep(band + .012, band, depth);
+    // A shirt's collar lies on the cloth: its wings end in points and throw a soft shadow.
+    if (garment == 2.) band += .15 * max(0., 1. - abs(abs(B.x) - .19) / .15) * smoothstep(.3, .7, B.z);
+    float seam = smoothstep(band + .012, band, depth), beyond = depth - band;
+    if (garment == 2.) weave *= (1. - .5 * smoothstep(.09, .0, beyond) * step(0., beyond)) * (1. + .06 * seam);
     if (garment == 2. || garment == 3.) c = mix(c, mix(cloth, cloth_second, garment == 3. ? .5 : .12), seam);
     else weave *= mix(1., .88 + .14 * cos(atan(B.x, B.z - .15) * 160.), seam);
     weave *= 1. - .35 * smoothstep(.008, .0, abs(depth - band));

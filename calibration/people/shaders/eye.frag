@@ -33,12 +33,13 @@ void main() {
     float lit = shadow(P, n);
     vec3 light = clamp((dot(n, key_direction) + .25) / 1.25, 0., 1.) * lit * key_colour * mix(.35, 1., ao) * ao + surround(n) * ao;
     // One lamp's mirror image where the lamp is, soft boxes of the room, and the tear film along the lower lid.
-    vec3 H = normalize(key_direction + V), R = reflect(-V, n);
+    vec3 H = normalize(1.4 * key_direction + V), R = reflect(-V, n);
     float open = smoothstep(.0, .07, under) * smoothstep(-.02, .05, above);
-    float lamp_size = smoothstep(.9925, .9970, dot(n, H));
-    vec3 gloss = lamp_size * min(key_colour * 1.1, vec3(2.2)) * mix(.45, 1., lit) * open;
-    gloss += surround(R) * (.035 + .5 * schlick(facing)) * ao * 1.2;
-    float window = smoothstep(.955, .97, dot(R, normalize(vec3(.42 * sign(-key_direction.x), .38, .82))));
+    float lamp_size = smoothstep(.9955, .9980, dot(n, H));
+    vec3 gloss = lamp_size * min(key_colour * 1.5, vec3(3.)) * mix(.45, 1., lit) * open;
+    // In the middle the cornea mirrors the viewer, who is dark: pupils stay black.
+    gloss += surround(R) * (.035 + .5 * schlick(facing)) * ao * 1.2 * mix(1., .25, smoothstep(.80, .96, facing));
+    float window = smoothstep(.970, .982, dot(R, normalize(vec3(.55 * sign(-key_direction.x), .38, .82))));
     gloss += window * (sky_colour + fill_colour) * .12 * open;
     float tear = smoothstep(.055, .02, abs(above - .03)) * smoothstep(.9, .6, abs(E.x));
     gloss += tear * (surround(normalize(vec3(0, .7, .7))) * .30 + key_colour * .09 * lit * smoothstep(-.2, .5, dot(normalize(vec3(n.x, .6, n.z)), key_direction)));

@@ -23,7 +23,7 @@ float brow_height(float u) {
 }
 // Two pigments absorb per channel. Much melanin absorbs more evenly: dark skin is brown, not orange.
 vec3 pigmented(float m, float b) {
-    vec3 absorbs = m * (vec3(.45, .93, 1.45) + m * vec3(.29, .155, 0.)) + b * vec3(.07, .53, .50) * mix(1., .8, clamp(m - .6, 0., 1.));
+    vec3 absorbs = m * (vec3(.45, .93, 1.45) + m * vec3(.265, .165, .03)) + b * vec3(.07, .53, .50) * mix(1., .8, clamp(m - .6, 0., 1.));
     return vec3(.79, .675, .575) * exp(-absorbs);
 }
 // A furrow: a narrow valley wherever x is a whole number.
@@ -46,7 +46,7 @@ void main() {
     float g1 = grain(p, 3., 1.) + .6 * grain(p, 6.5, 2.), g2 = grain(p, 15., 3.) + .7 * grain(p, 31., 4.);
     float g3 = grain(p, 62., 5.), g4 = grain(p, 128., 6.);
     float even = 1. / (1. + 1.6 * max(melanin - .4, 0.));  // the same spread of melanin shows more on dark skin
-    float m = melanin * (1. + (.06 * g1 + .045 * g2 + .04 * g3) * even), b = haemoglobin * (1. + .10 * g1 + .13 * g2 + .12 * g3 + .05 * g4);
+    float m = melanin * (1. + (.06 * g1 + .045 * g2 + .04 * g3) * even), b = haemoglobin * (1. + (.10 * g1 + .13 * g2 + .12 * g3 + .05 * g4) * mix(.5, 1., even));
     float flush = .55 * cheek + .75 * nose + .35 * chin + .5 * wing;
     b *= 1. + blush * flush * (1. + .35 * g2) + .7 * ear - .10 * forehead + powder.x * 1.2 * blob(q, vec3(.46, 7.0, 1.1), vec3(.18, .12, .5));
     m *= 1. + .10 * eyes + under_eye * under + .05 * forehead + .15 * lid + .16 * socket;
@@ -59,7 +59,7 @@ void main() {
     float speckled = clamp(cheek * 1.1 + nose * .85 + .45 * forehead + .25 * chin + .12 * face, 0., 1.3);
     m += freckles * speckled * covered * (.62 * smoothstep(.50, .80, f1) + .40 * smoothstep(.42, .72, f2)) * (.85 + .3 * g1);
     float spotted = max(0., age - .4) * (.4 + cheek + forehead + blob(q, vec3(.55, 7.35, .8), vec3(.2, .4, .4)));
-    m += spotted * face * covered * (.40 * smoothstep(.80, 1.1, grain(p, 9., 12.) + .30 * g2) + .35 * smoothstep(.75, 1., grain(p, 23., 13.) + .2 * g3)) / (1. + 1.5 * melanin);
+    m += spotted * face * covered * (.40 * smoothstep(.80, 1.1, grain(p, 9., 12.) + .30 * g2) + .35 * smoothstep(.75, 1., grain(p, 23., 13.) + .2 * g3)) / (1. + 4. * melanin * melanin);
     float bumps = 0.;
     for (int i = 0; i < 8; i++) {
         float d = length(p.xy - moles[i].xy) / max(moles[i].z, 1e-4), spot = exp(-d * d * d * d) * step(.9, p.z) * (1. - lip) * step(eyes, .45);
@@ -109,26 +109,30 @@ void main() {
 
     // Relief: pores, finer grain, furrows of the lips, wrinkles that age cuts.
     float pores = grain(p, 92., 20.), finer = grain(p, 178., 21.), porous = .55 + .7 * nose + .5 * cheek + .3 * forehead + .25 * chin;
-    float height = (-.55 * max(pores, -.1) + .30 * finer + .22 * grain(p, 40., 22.)) * porous * (1. - .75 * lip) * (1. - .8 * scalp) * (1. - .8 * lid) * (.8 + .5 * age) * (1. - .4 * powder.y);
+    float calm = mix(1., .6, smoothstep(.5, 1.3, melanin));  // dark skin shows relief by its shine alone, and so too much of it
+    float height = (-.55 * max(pores, -.1) + .30 * finer + .22 * grain(p, 40., 22.)) * porous * (1. - .75 * lip) * (1. - .8 * scalp) * (1. - .8 * lid) * (.8 + .5 * age) * (1. - .4 * powder.y) * calm;
     height += (.95 * up + .5 * fine) * lip * (1. - deep) + .9 * rim_lip + 1.6 * bumps + .35 * thick * dots;
     float wave = grain(p, vec3(5, 2, 5), 23.), broken = smoothstep(-.7, .5, grain(p, vec3(6, 16, 6), 24.));
     float brow_part = forehead * smoothstep(.55, .30, ax) * smoothstep(7.58, 7.66, y);
     float lines = furrow(y * 11. + .40 * wave + .25 * cos(ax * 7.), 7.) * brow_part;
     vec2 corner = vec2(ax - .435, y - 7.315); float away = length(corner), angle = atan(corner.y, corner.x);
-    float crow = furrow(angle * 2.6 + .35 * wave + .3, 5.) * smoothstep(.02, .05, away) * smoothstep(.20, .07, away) * smoothstep(1.5, .9, abs(angle)) * step(0., corner.x);
+    float beside = smoothstep(.02, .05, away) * smoothstep(.20, .07, away) * smoothstep(1.15, .6, abs(angle)) * step(0., corner.x);
+    float crow = furrow(angle * 2.6 + .35 * wave + .3, 5.) * beside;
     float bag = exp(-pow((y - (7.155 + .35 * (ax - .27) * (ax - .27))) / .012, 2.)) * smoothstep(.12, .2, ax) * smoothstep(.44, .34, ax) * step(1., p.z);
     float bag2 = exp(-pow((y - (7.205 + .5 * (ax - .29) * (ax - .29) * 2.)) / .008, 2.)) * smoothstep(.14, .2, ax) * smoothstep(.42, .34, ax) * step(1., p.z);
     vec2 fold_at = vec2(.175, 6.90), fold_to = vec2(.285, 6.60); float t = clamp(dot(q.xy - fold_at, fold_to - fold_at) / dot(fold_to - fold_at, fold_to - fold_at), 0., 1.);
-    float laugh = exp(-pow(length(q.xy - mix(fold_at, fold_to, t) - vec2(.02 * sin(3.14 * t), 0)) / .016, 2.)) * step(.9, p.z);
+    float laugh = exp(-pow(length(q.xy - mix(fold_at, fold_to, t) - vec2(.02 * sin(3.14 * t), 0)) / .020, 2.)) * step(.9, p.z);
     float frown = furrow(ax * 9. + .5 + .2 * wave, 4.) * smoothstep(.13, .05, ax) * blob(q, vec3(0, 7.48, 1.45), vec3(.12, .11, .3));
     float lip_lines = furrow(p.x * 13. + .4 * wave, 5.) * blob(q, vec3(0, 6.78, 1.5), vec3(.2, .05, .3)) * (1. - lip);
     float crepe = (grain(p, vec3(12, 36, 12), 25.) + grain(p, vec3(30, 60, 30), 26.)) * (under + .7 * blob(q, vec3(.53, 7.25, 1.05), vec3(.12, .2, .3)) + .35 * cheek * step(.3, age));
     float neck = furrow(y * 5.5 + .5 * wave, 6.) * smoothstep(6.35, 6.1, y) * smoothstep(.2, .6, p.z);
     float old = smoothstep(.08, .9, age);
-    height -= old * (6.5 * lines * broken + 5. * crow + 5. * bag + 3.5 * bag2 + 4.5 * laugh + 3.5 * frown + 4.0 * lip_lines * smoothstep(.5, .9, age) + 3. * neck) - 1.2 * old * crepe;
+    height -= old * (5.5 * lines * broken + 2.2 * crow + 4. * bag + 3. * bag2 + 3.2 * laugh + 3. * frown + 2.0 * lip_lines * smoothstep(.5, .9, age) + 3. * neck) - 1.2 * old * crepe * calm * calm;
     height -= 1.0 * under_eye * bag2 + 2.4 * fold;
     // Shade lies in deep wrinkles, where relief alone is too fine to show.
-    albedo *= 1. - old * clamp(.16 * lines * broken + .14 * crow + .10 * bag + .08 * laugh + .10 * frown + .08 * neck, 0., .3);
+    float cut = old * clamp(.9 * lines * broken + crow + .6 * bag + .6 * laugh + .7 * frown + .5 * neck + .35 * lip_lines * smoothstep(.5, .9, age), 0., 1.);
+    albedo *= 1. - .22 * cut;
+    rough += .45 * cut + .22 * old * beside + .14 * under;  // nor do their walls shine: on dark skin shine would be all that one sees of them
 
     colour_out = vec4(sqrt(clamp(albedo, 0., 1.)), clamp(rough, .22, .95));
     // What a smile and raised brows cut into everybody.

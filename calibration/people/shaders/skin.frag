@@ -24,10 +24,14 @@ void main() {
     vec4 a = texture(skin_colour, UV), t = texture(skin_relief, UV), w = texture(skin_folds, UV);
     if (on_head()) {
         albedo = a.rgb * a.rgb; rough = a.a; lip = t.b; gloss = clamp((.97 - rough) * 4., .15, 1.);
-        nb = bumped(n, (t.rg - .5) + wrinkles.x * (w.rg - .5) + wrinkles.y * (w.ba - .5));
+        vec2 fold = wrinkles.x * (w.rg - .5) + wrinkles.y * (w.ba - .5);
+        nb = bumped(n, (t.rg - .5) + fold);
+        // A crease is darker than its surroundings on any skin: its walls shade each other and do not shine.
+        float crease = clamp(dot(abs(fold), vec2(7.)), 0., 1.);
+        gloss *= 1. - .8 * crease; ao *= 1. - .40 * crease;
         surface = B.y < face_top && t.a > .5 ? 1. : 2.;
     } else if (thin < -.25 || B.y > 7.05) {  // the mouth's inside and the eyes' sockets lie elsewhere in the texture
-        albedo = inner_colour; rough = .32;
+        albedo = inner_colour; rough = .32; gloss = .4;
     }
 #ifdef CLOTH
     if (dressed) {

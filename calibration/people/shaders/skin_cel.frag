@@ -18,14 +18,19 @@ void main() {
             lip = smoothstep(.3, .7, t.b);
             if (B.y < face_top && t.a > .5) surface = 1.;
             blush = exp(-dot(vec2(abs(B.x) - .44, B.y - 6.93), vec2(abs(B.x) - .44, B.y - 6.93)) * 40.) * step(.7, B.z);
-            n = normalize(mix(n, round, .8));
+            n = normalize(mix(n, round, .85));
+            // The nose is a small shade under its tip.
+            vec2 tip = vec2(B.x * 1.6, (B.y - 6.905) * 2.6);
+            albedo *= 1. - .32 * smoothstep(.055, .035, length(tip)) * step(1.3, B.z);
         } else n = normalize(mix(n, round, .25));
         // Drawn people are lighter and cleaner than filmed ones.
         albedo = pow(albedo, vec3(.72)) * vec3(1.02, .98, .97);
         albedo = mix(albedo, albedo * vec3(1.05, .68, .66), .55 * blush);
         albedo = mix(albedo, albedo * vec3(.93, .55, .56), .55 * lip);
     }
-    float lit = smoothstep(-.03, .03, dot(n, key_direction) - .02) * smoothstep(.35, .65, shadow(P, normalize(N)));
+    // A drawn nose throws no shadow on the face; hair and chin do.
+    float thrown = surface == 1. ? smoothstep(7.25, 7.45, B.y) : 1.;
+    float lit = smoothstep(-.03, .03, dot(n, key_direction) - .02) * mix(1., smoothstep(.35, .65, shadow(P, normalize(N))), thrown);
     vec3 ambient = (sky_colour + ground_colour) * .55 + fill_colour * .8;
     vec3 shade = key_colour * mix(vec3(.36, .25, .29), vec3(.78), lit) + ambient;
     float rim = smoothstep(.62, .70, 1. - dot(normalize(N), V)) * smoothstep(.0, .1, dot(normalize(N), rim_direction));

@@ -8,9 +8,9 @@ import pytest
 from calibration.people.anime import ink, redraw, redrawn
 from calibration.people.camera.picture import Layers
 from calibration.people.camera.sensor import CLEAN
+from calibration.people.classes import CLASSES
 from calibration.people.head.shape import head_model
 from calibration.people.identity import cast, random_identity
-from calibration.people.render import CLASSES
 from calibration.people.state import State
 
 

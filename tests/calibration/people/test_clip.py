@@ -8,10 +8,10 @@ import av
 import numpy as np
 import pytest
 
+from calibration.people.classes import FACE_CLASSES
 from calibration.people.clip import Clip, read_masks, write_clip, write_video
 from calibration.people.identity import RENDERER_VERSION, cast
 from calibration.people.props.worn import Props
-from calibration.people.render import FACE_CLASSES
 from engines.errors import RenderError, SettingsError
 
 CLIP = Clip(cast()["tomo"], "tomo", state_seed=2, frames=4, width=160, height=90, fps=25, supersample=1.0)

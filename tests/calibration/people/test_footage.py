@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from calibration.people.camera.sensor import Sensor
+from calibration.people.classes import CLASSES
 from calibration.people.footage import CropOptions, shoot_crops
 from calibration.people.identity import cast
 from calibration.people.props.worn import Props, random_hand
-from calibration.people.render import CLASSES
 from calibration.people.state import State
 
 pytestmark = pytest.mark.egl

@@ -8,8 +8,8 @@ import pytest
 
 from calibration.people.camera.pinhole import Camera
 from calibration.people.camera.sensor import Sensor
+from calibration.people.classes import CLASSES
 from calibration.people.identity import cast, random_identity
-from calibration.people.render import CLASSES
 from calibration.people.state import State, random_state
 from engines import geometry
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from calibration.people.sheet import columns_for, contact_sheet
+from calibration.people.sheet import columns_for, contact_sheet, sheet_size
 from calibration.people.state import State
 
 
@@ -47,6 +47,7 @@ def test_a_sheet_has_a_row_for_each_person_and_a_column_for_each_state():
 
 def test_one_state_makes_a_grid_of_people():
     sheet = contact_sheet(Studio(), [SimpleNamespace(seed=s) for s in range(5)], [State()], size=64, hair=False)
+    assert sheet.shape[1::-1] == sheet_size(5, 1, 64)
     columns = columns_for(5)
     assert sheet.shape[1] == columns * 66 + 2
     assert (sheet[2:66, 2:66, 2] == 100).all()

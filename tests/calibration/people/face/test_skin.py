@@ -70,6 +70,16 @@ def test_very_dark_skin_is_brown_and_not_orange():
     assert 0.03 < green < 0.1
 
 
+def test_crows_feet_are_darker_and_duller_than_the_skin_between_them(studio, points):
+    beside = (np.abs(points[..., 0]) > 0.48) & (np.abs(points[..., 0]) < 0.56)
+    beside &= (np.abs(points[..., 1] - 7.315) < 0.05) & (points[..., 2] > 0.9)
+    young, old = (painted(studio, replace(skinned(melanin=1.5), age=age))[0] for age in (0.0, 0.9))
+    darker = young[..., 1] - old[..., 1]
+    assert darker[beside].min() > -0.03  # nowhere lighter
+    assert np.quantile(darker[beside], 0.9) > 0.01
+    assert (old[beside, 3] - young[beside, 3]).mean() > 0.05
+
+
 def test_freckles_add_contrast_to_the_cheeks(studio, points):
     cheek = around(points, (0.40, 6.98, 1.25), 0.2)
     plain, freckled = (painted(studio, skinned(melanin=0.2, freckles=f))[0][cheek, 1].std() for f in (0.0, 0.9))

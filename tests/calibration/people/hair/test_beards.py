@@ -34,8 +34,19 @@ def test_a_beard_grows_on_the_chin_but_not_on_lips_cheeks_and_nose(face):
     assert beard_density(marks, Beard("none"), 4).max() == 0
 
 
+def test_sideburns_narrow_upwards():
+    height = np.array([6.9, 7.05, 7.2, 7.35, 7.5])
+    depth = np.linspace(0.5, 1.1, 61)
+    cheek = np.stack(np.broadcast_arrays(0.66, height[:, None], depth[None]), -1)
+    wide = (beard_density(cheek, Beard("short"), 4) > 0.2).sum(1)
+    assert wide[0] > 20
+    assert (np.diff(wide) <= 0).all()
+    assert wide[2] < 0.7 * wide[0]
+    assert wide[-1] == 0
+
+
 @pytest.mark.parametrize(
-    ("style", "few", "many"), [("moustache", 200, 420), ("goatee", 400, 750), ("short", 1500, 2400)]
+    ("style", "few", "many"), [("moustache", 200, 420), ("goatee", 400, 750), ("short", 1600, 2500)]
 )
 def test_styles_differ_in_how_much_grows(face, style, few, many):
     beard = _grow(face, Beard(style, 0.1))

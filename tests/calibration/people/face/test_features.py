@@ -7,10 +7,10 @@ import pytest
 
 from calibration.people.camera.pinhole import Camera
 from calibration.people.camera.sensor import Sensor
+from calibration.people.classes import CLASSES
 from calibration.people.face.features import Mouth, eye_mesh, gaze_rotation, resting_pitch
 from calibration.people.head.shape import head_model
-from calibration.people.identity import cast
-from calibration.people.render import CLASSES
+from calibration.people.identity import cast, random_identity
 from calibration.people.state import State
 
 
@@ -40,6 +40,39 @@ def test_teeth_are_lighter_than_gum_and_tongue_and_get_darker_inside():
     assert colour[enamel, :3].mean() > 2 * colour[~enamel, :3].mean()
     front, back = points[:, 2] > np.quantile(points[enamel, 2], 0.8), points[:, 2] < np.quantile(points[enamel, 2], 0.2)
     assert colour[enamel & front, 3].mean() > 1.5 * colour[enamel & back, 3].mean()
+
+
+def teeth_of(who, **expression):
+    """Lowest front point of the upper row and highest of the lower one, and the lips' inner edges (heights)."""
+    head = head_model()
+    neutral = head.identity_vertices(who.shape_weights())
+    mouth, now = Mouth(head, neutral), head.express(neutral, expression)
+    count = len(mouth._points)
+    points, enamel = mouth.positions(now)[:count], mouth.colour[:count, 1] > 0.8 * mouth.colour[:count, 0]
+    front = enamel & (np.abs(points[:, 0]) < 0.1) & (points[:, 2] > points[:, 2].max() - 0.3)
+    upper, lower = (points[front & (mouth._is_lower == low), 1] for low in (False, True))
+    lips = now[head.index["landmarks"][[62, 66]], 1]
+    return upper.min(), lower.max(), lips[0], lips[1]
+
+
+@pytest.mark.parametrize("who", [cast()["vera"], cast()["kofi"], random_identity(206), random_identity(207)])
+def test_parted_lips_bare_the_upper_teeth_and_hardly_the_lower_ones(who):
+    upper, lower, upper_lip, lower_lip = teeth_of(who, jawOpen=0.25)
+    assert 0.02 < upper_lip - upper < 0.08
+    assert lower - lower_lip < 0.03
+    # Overbite: with the jaw shut the upper row hides the lower row's edge.
+    upper, lower, _, _ = teeth_of(who)
+    assert 0.01 < lower - upper < 0.05
+
+
+def test_relaxed_mouths_do_not_hang():
+    head = head_model()
+    lifts = []
+    for seed in range(24):
+        lips = head.identity_vertices(random_identity(seed).shape_weights())[head.index["landmarks"], 1]
+        lifts.append(lips[[60, 64]].mean() - lips[[62, 66]].mean())
+    assert 0.0 < np.mean(lifts) < 0.02
+    assert np.std(lifts) > 0.005
 
 
 def test_the_eye_is_a_ball_with_a_cornea():

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
+from calibration.people.classes import CLASSES
+from calibration.people.hair.cloud import thickness
 from calibration.people.hair.growth import Skull
 from calibration.people.hair.hairline import hairline_height
-from calibration.people.hair.rig import plan_hair
+from calibration.people.hair.rig import _undercoat, plan_hair
 from calibration.people.hair.style import PRESETS
 from calibration.people.head.mesh import vertex_normals
 from calibration.people.head.shape import head_model
 from calibration.people.identity import cast
-from calibration.people.render import CLASSES
 from calibration.people.state import State
 from engines import geometry
 
@@ -109,3 +110,26 @@ def test_tufts_that_nobody_sees_are_not_drawn(renderer):
     person.close()
     assert 0.3 * whole < len(counts[0.0]) < 0.95 * whole
     assert set(counts[0.0].tolist()) != set(counts[60.0].tolist())
+
+
+@pytest.mark.parametrize("style", ["afro", "curly"])
+def test_curls_stand_on_a_closed_core(body, style):
+    head, skin, normals, free = body
+    coat, triangles = _undercoat(PRESETS[style], head, skin, normals, free, 3)
+    near = cKDTree(skin).query(coat[:, :3])[0]
+    crown = head.fine_average[:, 1] > 8.25
+    top = coat[:, 1] > skin[crown][:, 1].min() + 0.15
+    assert top.sum() > 100
+    assert triangles.max() < len(coat)
+    assert (coat[top, 11] > 1).mean() > 0.95  # opaque
+    assert near[top].mean() > 0.5 * thickness(PRESETS[style], head.fine_average[crown]).mean()
+    flat, _ = _undercoat(PRESETS["crop"], head, skin, normals, free, 3)
+    assert cKDTree(skin).query(flat[:, :3])[0].max() < 0.05
+
+
+def test_tufts_thin_out_at_their_ends(body):
+    cover = _plan(body, "long")[0].vertices[:, :, 0, 11]
+    tufts = cover.max(1) < 1.5  # the others are single hairs
+    assert tufts.mean() > 0.7
+    assert cover[tufts, -1].max() < 0.2
+    assert cover[tufts, -1].mean() < 0.25 * cover[tufts, 4].mean()

@@ -7,9 +7,9 @@ import pytest
 
 from calibration.people.camera.sensor import CLEAN
 from calibration.people.head.correspond import attach, face_triangles, mesh_points
-from calibration.people.head.prepare_mesh import STATES, hits, look_at, mirror_of
 from calibration.people.head.shape import head_model
 from calibration.people.identity import random_identity
+from calibration.people.prepare.mesh468 import STATES, hits, look_at, mirror_of
 from engines import geometry
 from engines.facemesh import load_facemesh
 

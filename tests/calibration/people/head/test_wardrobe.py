@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from calibration.people.camera.pinhole import Camera
+from calibration.people.classes import CLASSES
 from calibration.people.head.shape import head_model
 from calibration.people.head.wardrobe import GARMENTS, Wardrobe, random_wardrobe
 from calibration.people.identity import cast
-from calibration.people.render import CLASSES
 from calibration.people.state import State
 
 

@@ -1,0 +1,1 @@
+"""Run once, by hand: cut and measure what the renderer ships as data."""
