@@ -37,6 +37,7 @@ from engines.distributed import interruptible
 from engines.enroll_learner import Check, Frames, LearnConfig, Learner, checks_in_vain, read_history, usable_frames
 from engines.errors import SettingsError, TrainingError
 from engines.faceset import FaceSet
+from engines.files import claim_folder
 from engines.film import FilmDecoder
 from engines.loop import blend, fraction_done, keep_freed_memory, rate_at, seconds_left, write_json
 from engines.losses import LossWeights
@@ -245,7 +246,7 @@ class _Enrollment:
         """Continue what the folder holds; or start, with a first check."""
         self.identity = identity
         resume_run(self.run, self.out_dir / STATE, identity)
-        self.out_dir.mkdir(parents=True, exist_ok=True)
+        claim_folder(self.out_dir, "config.json")
         if self.run.step:
             # What a killed run learned after its last checkpoint is learned again.
             self.history = [c for c in read_history(self.out_dir / HISTORY) if c.step <= self.run.step]

@@ -153,6 +153,8 @@ class FaceSetIndex:
 
 def read_index(folder: Path) -> FaceSetIndex:
     """Read the manifest only. Raises DataError when it is missing, foreign or damaged."""
+    if not (folder / MANIFEST).exists():
+        raise DataError(f"there is no face set in {folder}", hint=f"make one: personacam people dataset --out {folder}")
     try:
         data = (folder / MANIFEST).read_bytes()
         manifest = json.loads(data)

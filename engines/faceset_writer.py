@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from engines.errors import DataError
 from engines.faceset import EXTRAS, MANIFEST, VERSION, Faces, FaceSetInfo, Role, ShardEntry, Split, read_index
 from engines.faceset_codec import I64, encode_crop, encode_png, npz_bytes, pack
-from engines.files import write_atomic
+from engines.files import claim_folder, write_atomic
 from engines.types import U8
 
 _NAME = re.compile(r"\w[\w.-]*")
@@ -99,7 +99,7 @@ class FaceSetWriter:
         for name in info.extras:
             info.extra_shape(name)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            claim_folder(folder, MANIFEST)
             if not (folder / MANIFEST).exists():
                 self._write_manifest()
         except OSError as error:

@@ -5,6 +5,23 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from engines.errors import DataError
+
+
+def claim_folder(folder: Path, own: str) -> None:
+    """Make ``folder`` if it is not there; it may hold something only if that includes the file or folder ``own``.
+
+    Raises DataError for a folder of something else, a file in its place, or one that cannot be made.
+    """
+    try:
+        if folder.is_dir() and not (folder / own).exists() and any(folder.iterdir()):
+            raise DataError(f"{folder} holds something else: it has no {own}", hint="choose an empty folder")
+        if folder.exists() and not folder.is_dir():
+            raise DataError(f"{folder} is a file", hint="name a folder")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make the folder {folder}: {error.strerror}", hint="choose another folder") from error
+
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Either the old file or the whole new one, even when killed in between.

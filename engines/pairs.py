@@ -74,7 +74,10 @@ class PairedSet:
         self._wearers_of = {s: [w for w in wearers if s in self._rows[w]] for s in self.states}
         self.states = [s for s in self.states if self._wearers_of[s]]
         if not self.states:
-            raise DataError(f"no state has both a {split} wearer and all personas", hint="render more states")
+            raise DataError(
+                f"no state has both a {split} wearer and all personas",
+                hint="render more states, at least 9: a block of 8 is held out",
+            )
 
     def __len__(self) -> int:
         """Number of states to draw from."""

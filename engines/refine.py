@@ -30,6 +30,7 @@ from engines.collapse import CollapseLimits, remember_start, start_psnr_db, watc
 from engines.discriminator import build_discriminator, discriminator_config, save_discriminator
 from engines.errors import SettingsError, TrainingError
 from engines.faceset import FaceSet, Split
+from engines.files import claim_folder
 from engines.gan_losses import GanWeights
 from engines.gan_step import Gradients, play
 from engines.loop import (
@@ -211,7 +212,7 @@ def refine(  # noqa: PLR0915 - the whole loop in one place, to be read from top 
     )  # fmt: skip
     identity = _identity(cfg, faceset, decoders, encoder, persons)
     resume_run(run, out_dir / STATE, identity)
-    out_dir.mkdir(parents=True, exist_ok=True)
+    claim_folder(out_dir, "config.json")
     write_json(out_dir / "config.json", asdict(cfg))
 
     def keep() -> Mapping[str, Score]:

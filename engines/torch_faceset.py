@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -152,6 +152,8 @@ class PairedFaces(Dataset[dict[str, Tensor]]):
         extras: Sequence[str] = (),
         open_shards: int = 64,
     ) -> None:
+        if side not in get_args(Side):
+            raise DataError(f"there is no side {side!r}", hint=f"one of {', '.join(get_args(Side))}")
         self._faces = LazyFaces(folder, extras=extras, open_shards=open_shards)
         self.info = self._faces.index.info
         self.digest = self._faces.index.digest
@@ -172,8 +174,9 @@ class PairedFaces(Dataset[dict[str, Tensor]]):
         self._items = np.argwhere(wanted).astype(np.int32)
         if not len(self._items):
             raise DataError(
-                f"{folder} has no pairs of different people for {side!r}",
-                hint="render more identities and states, or use the side 'all'",
+                f"{folder} has {len(self.identities)} people in {len(self.states)} states: too few to hold some out and"
+                f" to have pairs of different people for {side!r}",
+                hint="render at least 4 people in 2 states; a tenth of both is held out, at least 2 people and 1 state",
             )
 
     def _table(self, shards: Sequence[ShardEntry]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -29,6 +29,7 @@ from engines import checkpoint, losses
 from engines.augment import AugmentConfig, Tensors, augment
 from engines.errors import TrainingError
 from engines.faceset import FaceSet
+from engines.files import claim_folder
 from engines.loop import (
     blend,
     channels_last,
@@ -216,7 +217,7 @@ def _fit(  # noqa: PLR0915 - the whole loop in one place, to be read from top to
     run = Run(networks, copy.deepcopy(networks).requires_grad_(requires_grad=False), optimizer)
     identity = _identity(cfg, faceset, personas, encoder if not encoder_learns else None)
     resume_run(run, out_dir / STATE, identity)
-    out_dir.mkdir(parents=True, exist_ok=True)
+    claim_folder(out_dir, "config.json")
     write_json(out_dir / "config.json", asdict(cfg))
 
     def keep() -> Mapping[str, Score]:

@@ -29,6 +29,7 @@ from engines.adversary import reversal_strength
 from engines.augment import AugmentConfig, Tensors
 from engines.distributed import Team, interruptible, joined
 from engines.errors import SettingsError, TrainingError
+from engines.files import claim_folder
 from engines.loop import (
     blend,
     channels_last,
@@ -216,7 +217,7 @@ def _fit(  # noqa: PLR0915 - the whole loop in one place, to be read from top to
     identity = _identity(cfg, training, parts)
     resume_run(run, out_dir / STATE, identity)
     team.check_equal(run.step, "the step that the run continues from")
-    out_dir.mkdir(parents=True, exist_ok=True)
+    claim_folder(out_dir, "config.json")
     if team.leads:
         write_json(out_dir / "config.json", asdict(cfg))
 

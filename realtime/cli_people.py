@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,6 +81,14 @@ def _need_renderer() -> None:
     need_packages("rendering people", ("moderngl", "scipy"))
 
 
+def _takes_files(folder: Path) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
 def _writable(out: Path, suffixes: tuple[str, ...]) -> None:
     """Refuse before an hour of rendering what could not be written after it."""
     if out.suffix.lower() not in suffixes:
@@ -87,7 +96,8 @@ def _writable(out: Path, suffixes: tuple[str, ...]) -> None:
     if out.is_dir():
         raise SettingsError(f"{out} is a folder", hint="name a file")
     there = next(folder for folder in out.absolute().parents if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
+    # Asking is not enough: to the administrator everything is writable, even /proc.
+    if not there.is_dir() or not os.access(there, os.W_OK) or not _takes_files(there):
         raise SettingsError(f"cannot write {out}: no files can be made in {there}", hint="choose another folder")
 
 

@@ -22,7 +22,7 @@ _STREAM = 107
 """Of the random numbers of identities; not the version, so that a better shader does not exchange everybody."""
 
 
-_SPREAD_DM = 0.045
+_SPREAD_DM = 0.026
 """How far a slider of one standard deviation moves the skin that it moves most."""
 
 
@@ -63,8 +63,8 @@ def _spread(name: str) -> tuple[float, float]:
     if not target.startswith("l-") and ("-trans-out" in target or "-angle-out" in target):
         return 0.04, 0.1  # these move one side against the other: faces are nearly symmetric
     # Small features vary as far as large ones do, which is what tells people apart.
-    sigma = float(np.clip(_SPREAD_DM / head_model().reach(name), 0.24, 0.5))
-    return (0.5 * sigma, 0.4) if folder in ("neck", "ears") else (sigma, min(0.9, 2.2 * sigma))
+    sigma = float(np.clip(_SPREAD_DM / head_model().reach(name), 0.14, 0.36))
+    return (0.5 * sigma, 0.4) if folder in ("neck", "ears") else (sigma, min(0.75, 2.0 * sigma))
 
 
 _REST = {"mouth/mouth-angles-up": (0.40, 0.16)}
@@ -75,7 +75,7 @@ def _random_sliders(rng: np.random.Generator) -> dict[str, float]:
     pairs = head_model().sliders()
     shapes = [up for down, up in pairs if not down]
     # Two shapes of the head mixed; all seven together would be nobody's.
-    sliders = {str(name): float(rng.uniform(0.15, 0.65)) for name in rng.choice(shapes, 2, replace=False)}
+    sliders = {str(name): float(rng.uniform(0.1, 0.5)) for name in rng.choice(shapes, 2, replace=False)}
     for down, up in pairs:
         if down:
             sigma, limit = _spread(up)

@@ -141,7 +141,7 @@ def test_damage_is_named(tmp_path, damage):
 
 
 def test_a_missing_folder_or_identity_is_named(tmp_path, cartoon_folder):
-    with pytest.raises(DataError, match=r"manifest\.json"):
+    with pytest.raises(DataError, match=r"no face set"):
         read_faceset(tmp_path / "nowhere")
     with pytest.raises(DataError, match="zoe"):
         read_faceset(cartoon_folder, identities=["zoe"])

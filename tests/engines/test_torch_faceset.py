@@ -117,13 +117,15 @@ def test_what_cannot_be_paired_is_named(folder, tmp_path):
         PairedFaces(folder, extras=("mesh",))
     writer = FaceSetWriter(tmp_path, FaceSetInfo("cartoons 1", "invented:0", {}, SIZE))
     writer.add("ann", "wearer", "train", [0, 1], *faces(3, [0, 1], SIZE))
-    with pytest.raises(DataError, match="no pairs"):
+    with pytest.raises(DataError, match="too few"):
         PairedFaces(tmp_path, "all")
     writer.add("bob", "wearer", "train", [0, 1], *faces(4, [0, 1], SIZE))
     assert len(PairedFaces(tmp_path, "all")) == 4
-    with pytest.raises(DataError, match="no pairs") as caught:
+    with pytest.raises(DataError, match="2 people in 2 states") as caught:
         PairedFaces(tmp_path, "train")
-    assert "all" in caught.value.hint
+    assert "at least 4 people" in caught.value.hint
+    with pytest.raises(DataError, match="no side 'test'"):
+        PairedFaces(tmp_path, "test")
 
 
 @pytest.mark.parametrize("harm", ["cut", "gone", "scrambled"])

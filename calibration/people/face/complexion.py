@@ -126,8 +126,8 @@ def random_brow(rng: np.random.Generator, t: Traits, pigment: Colour, hair: Colo
 def random_iris(rng: np.random.Generator, t: Traits) -> tuple[Colour, Colour]:
     """Outer and inner colour of the iris."""
     outer, inner = _IRIDES[0] if t.brown_only else _IRIDES[int(rng.integers(len(_IRIDES)))]
-    light = float(np.exp(rng.normal(0, 0.3)))
-    return (outer[0] * light, outer[1] * light, outer[2] * light), (inner[0] * light, inner[1] * light, inner[2] * light)
+    k = float(np.exp(rng.normal(0, 0.3)))
+    return (outer[0] * k, outer[1] * k, outer[2] * k), (inner[0] * k, inner[1] * k, inner[2] * k)
 
 
 BROWN_IRIS = _IRIDES[0]

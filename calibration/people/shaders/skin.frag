@@ -20,7 +20,7 @@ void main() {
 #else
     const bool dressed = false;
 #endif
-    // Class of the surface: 1 face, 2 other skin, 7 cloth. The face ends below the hairline on the forehead.
+    // Class of the surface: 1 face, 2 other skin, 3 eyes, 4 mouth, 7 cloth. The face ends below the hairline on the forehead.
     vec4 a = texture(skin_colour, UV), t = texture(skin_relief, UV), w = texture(skin_folds, UV);
     if (on_head()) {
         albedo = a.rgb * a.rgb; rough = a.a; lip = t.b; gloss = clamp((.97 - rough) * 4., .15, 1.);
@@ -31,7 +31,7 @@ void main() {
         gloss *= 1. - .8 * crease; ao *= 1. - .40 * crease;
         surface = B.y < face_top && t.a > .5 ? 1. : 2.;
     } else if (thin < -.25 || B.y > 7.05) {  // the mouth's inside and the eyes' sockets lie elsewhere in the texture
-        albedo = inner_colour; rough = .32; gloss = .4;
+        albedo = inner_colour; rough = .32; gloss = .4; surface = B.y > 7.05 ? 3. : 4.;
     }
 #ifdef CLOTH
     if (dressed) {

@@ -12,6 +12,7 @@ void main() {
         albedo = cloth * .95; surface = 7.;
     } else {
         albedo = mean_skin;
+        if (!on_head() && (AO.y < -.25 || B.y > 7.05)) surface = B.y > 7.05 ? 3. : 4.;  // sockets, the mouth's inside
         if (on_head()) {
             vec2 c = island(); vec4 t = texture(skin_relief, c);
             albedo = mix(albedo, pow(textureLod(skin_colour, c, 3.).rgb, vec3(2.)), .45);

@@ -82,3 +82,16 @@ def test_anybody_renders_in_any_state(renderer):
             assert 0.1 < (shot.mask > 127).mean() < 0.7
             assert shot.pixels.std() > 5
         person.close()
+
+
+@pytest.mark.parametrize("style", ["photo", "anime"])
+def test_an_open_mouth_is_swapped_throughout(renderer, style):
+    """The mask has no hole where the inside of the mouth shows."""
+    state = State(expression={"jawOpen": 1.0, "mouthSmileLeft": 0.5, "mouthSmileRight": 0.5})
+    for who in (cast()["vera"], random_identity(7)):
+        shot = renderer.render(who, state, style=style, crop_size=256, hair=False, sensor=CLEAN)
+        inner = np.zeros_like(shot.mask)
+        cv2.fillPoly(inner, [np.round(shot.landmarks[60:68]).astype(np.int32)], 1)
+        assert inner.sum() > 100
+        assert (shot.mask[inner > 0] > 200).mean() > 0.97
+        assert (shot.classes[inner > 0] == CLASSES["mouth"]).mean() > 0.6
