@@ -106,8 +106,8 @@ def test_dry_runs_print_what_would_be_done(data, universal, tmp_path):
 @pytest.mark.parametrize(
     ("verb", "changed", "message", "hint"),
     [
-        ("universal", {"--data": "nowhere"}, "nowhere", "render"),
-        ("enroll", {"--data": "nowhere"}, "nowhere", "render"),
+        ("universal", {"--data": "nowhere"}, "nowhere", "people dataset"),
+        ("enroll", {"--data": "nowhere"}, "nowhere", "people dataset"),
         ("enroll", {"--identity": "mira"}, "mira", "mara"),
         ("enroll", {"--universal": "nowhere"}, "nowhere", "train universal"),
         ("refine", {"--persona": "mira"}, "mira", "mara"),
