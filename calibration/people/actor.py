@@ -235,6 +235,7 @@ class Actor:
 
     def close(self) -> None:
         """Free buffers and textures."""
+        self._gl.use()
         self.props.close()
         self.hair.close()
         for thing in self._resources:

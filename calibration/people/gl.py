@@ -131,6 +131,11 @@ class GL:
         texture.repeat_x = texture.repeat_y = False
         return texture
 
+    def use(self) -> None:
+        """Make this context the thread's current one; another studio may have made its own current meanwhile."""
+        self.context.__enter__()
+
     def close(self) -> None:
         """Free the context and all that belongs to it."""
+        self.use()
         self.context.release()

@@ -67,7 +67,10 @@ class Shot:
 
 
 class Renderer:
-    """The studio: one OpenGL context and what all people share."""
+    """The studio: one OpenGL context and what all people share.
+
+    Several may live in one thread: each makes its own context current before it draws.
+    """
 
     def __init__(self) -> None:
         self._gl = GL()
@@ -95,6 +98,7 @@ class Renderer:
 
     def actor(self, who: Identity, style: Style = "photo") -> Actor:
         """Build a person (about 2 s). Close it when done."""
+        self._gl.use()
         return Actor(self._gl, who, self._shared, style)
 
     def render(self, who: Identity, state: State, *, style: Style = "photo", **options: Any) -> Shot:
@@ -125,6 +129,7 @@ class Renderer:
         trained: the wearer keeps their own hair. ``camera`` and ``sensor`` take the place of the state's own.
         """
         camera, sensor = camera or state.camera, sensor or state.sensor
+        self._gl.use()
         posed = actor.pose(state)
         world = posed.skin[head_model().fine_index["landmarks"]].copy()
         world[17:27] = actor.brow_landmarks(posed)

@@ -10,6 +10,7 @@ from calibration.people.camera.pinhole import Camera
 from calibration.people.camera.sensor import Sensor
 from calibration.people.classes import CLASSES
 from calibration.people.identity import cast, random_identity
+from calibration.people.render import Renderer
 from calibration.people.state import State, random_state
 from engines import geometry
 
@@ -95,3 +96,15 @@ def test_an_open_mouth_is_swapped_throughout(renderer, style):
         assert inner.sum() > 100
         assert (shot.mask[inner > 0] > 200).mean() > 0.97
         assert (shot.classes[inner > 0] == CLASSES["mouth"]).mean() > 0.6
+
+
+def test_two_studios_in_one_thread_do_not_disturb_each_other(renderer):
+    who, options = cast()["tomo"], {"crop_size": 48, "supersample": 1.0}
+    before = renderer.render(who, State(), **options)
+    with Renderer() as other:
+        theirs = other.render(who, State(yaw=20), **options)
+        between = renderer.render(who, State(), **options)
+        assert (other.render(who, State(yaw=20), **options).pixels == theirs.pixels).all()
+    after = renderer.render(who, State(), **options)
+    for shot in (between, after):
+        assert (shot.pixels == before.pixels).all()
