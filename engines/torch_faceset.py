@@ -57,24 +57,42 @@ class LazyFaces:
     read at once. A copy in another process opens its own files.
     """
 
-    def __init__(self, folder: Path, *, extras: Sequence[str] = (), open_shards: int = 64) -> None:
+    def __init__(
+        self, folder: Path, *, extras: Sequence[str] = (), open_shards: int = 64, cache_bytes: int = 0
+    ) -> None:
+        """``cache_bytes`` of decoded pictures stay in memory: the first ones read, as all are read equally often."""
         self.folder = folder
         self.index: FaceSetIndex = read_index(folder)
         self.extras = tuple(extras)
         check_extras(folder, self.index.info, extras)
         self._open_shards = max(1, open_shards)
         self._mapped: OrderedDict[int, dict[str, NDArray[Any]]] = OrderedDict()
+        self._kept: dict[tuple[int, int], StoredFace] = {}
+        self._cache_bytes = cache_bytes
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_lock"} | {"_mapped": OrderedDict()}
+        kept = {k: v for k, v in self.__dict__.items() if k != "_lock"}
+        return kept | {"_mapped": OrderedDict(), "_kept": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.Lock()
 
     def read(self, shard: int, row: int) -> StoredFace:
-        """Face ``row`` of a shard of the index. Raises DataError when the file is missing or damaged."""
+        """Face ``row`` of a shard of the index, not to be written to.
+
+        Raises DataError when the file is missing or damaged.
+        """
+        found = self._kept.get((shard, row))
+        if found is None:
+            found = self._decode(shard, row)
+            size = found.crop.nbytes + found.mask.nbytes
+            if (len(self._kept) + 1) * size <= self._cache_bytes:
+                self._kept[shard, row] = found
+        return found
+
+    def _decode(self, shard: int, row: int) -> StoredFace:
         entry = self.index.shards[shard]
         try:
             with self._lock:
@@ -123,7 +141,8 @@ class PairedFaces(Dataset[dict[str, Tensor]]):
 
     Item i is one stored face of a wearer; its persona is drawn from (seed, epoch, i), so that every epoch pairs people
     anew and any run, worker or order of items gives the same sample. In a set of wearers and personas these keep their
-    roles; where all have one role, everybody is both.
+    roles, but that wearers are personas too in a share ``wearers_too`` of the pairs; where all have one role, everybody
+    is both.
 
     The sides share neither wearers nor states (nor personas, where everybody is both). "val" has the identities that
     the set marks so, or else a seeded ``held_out`` share of them, in the states that only marked wearers show, or else
@@ -149,12 +168,14 @@ class PairedFaces(Dataset[dict[str, Tensor]]):
         *,
         seed: int = 0,
         held_out: float = 0.1,
+        wearers_too: float = 0.0,
         extras: Sequence[str] = (),
         open_shards: int = 64,
+        cache_bytes: int = 0,
     ) -> None:
         if side not in get_args(Side):
             raise DataError(f"there is no side {side!r}", hint=f"one of {', '.join(get_args(Side))}")
-        self._faces = LazyFaces(folder, extras=extras, open_shards=open_shards)
+        self._faces = LazyFaces(folder, extras=extras, open_shards=open_shards, cache_bytes=cache_bytes)
         self.info = self._faces.index.info
         self.digest = self._faces.index.digest
         self.seed = seed
@@ -166,9 +187,12 @@ class PairedFaces(Dataset[dict[str, Tensor]]):
         """All identities of the set, whatever the side."""
         self.states: I64 = np.unique([s for shard in shards for s in shard.states]).astype(np.int64)
         self._shard_of, self._row_of = self._table(shards)
+        self.wearers_too = wearers_too
         wearers, personas, states = self._sides(shards, side, held_out)
         stored = self._shard_of >= 0
         self._personas = np.flatnonzero(personas)
+        role = {shard.identity: shard.role for shard in shards}
+        self._is_wearer = np.array([role[name] == "wearer" for name in self.identities])
         others = stored[self._personas].sum(0)[None] - (stored & personas[:, None])
         wanted = stored & wearers[:, None] & states[None] & (others > 0)
         self._items = np.argwhere(wanted).astype(np.int32)
@@ -215,8 +239,10 @@ class PairedFaces(Dataset[dict[str, Tensor]]):
         if side == "train":
             people, states = ~people, ~states
         trained = ~people if side == "unseen" else people
+        if both:
+            return wearers & people, personas & trained, states
         # Personas with a role of their own are what is trained: they are on both sides.
-        return wearers & people, personas & trained if both else personas, states
+        return wearers & people, personas | (wearers & trained) if self.wearers_too else personas, states
 
     def __len__(self) -> int:
         return len(self._items)
@@ -241,7 +267,23 @@ class PairedFaces(Dataset[dict[str, Tensor]]):
             raise IndexError(i)
         wearer, column = (int(x) for x in self._items[i])
         candidates = self._personas[(self._shard_of[self._personas, column] >= 0) & (self._personas != wearer)]
+        if self.wearers_too:
+            wanted = self._is_wearer[candidates] == (rng.random() < self.wearers_too)
+            candidates = candidates[wanted] if wanted.any() else candidates
         return wearer, int(rng.choice(candidates))
+
+    def items_of(self, wearer: int) -> NDArray[np.int64]:
+        """(n,) items whose wearer is this row of ``identities``."""
+        return np.flatnonzero(self._items[:, 0] == wearer)
+
+    def items_showing(self, identity: int) -> NDArray[np.int64]:
+        """(n, 2) items in whose state ``identity`` (row of ``identities``) was rendered too, and their wearers' rows.
+
+        Those where it is itself the wearer are left out.
+        """
+        wearers, columns = self._items.T
+        shown = np.flatnonzero((self._shard_of[identity, columns] >= 0) & (wearers != identity))
+        return np.stack([shown, wearers[shown]], axis=1).astype(np.int64)
 
     def face(self, i: int, identity: int) -> StoredFace:
         """An identity (row of ``identities``) in the state of item i. Raises DataError when there is no such face."""

@@ -92,6 +92,8 @@ class UniversalConfig:
     """Pairs per step, over all processes."""
     learning_rate: float = 1e-3
     """AdamW's rate after the warm-up; falls to 0 on a half cosine."""
+    pace: float = 3.0
+    """Rate of the people's vectors over ``learning_rate``: each is in few of the pairs."""
     warmup_steps: int = 500
     """Steps of linear rise at the beginning."""
     weight_decay: float = 1e-4
@@ -102,6 +104,8 @@ class UniversalConfig:
     """Largest norm of the gradient; larger ones are scaled down."""
     self_fraction: float = 0.15
     """Share of pairs in which the persona is its own wearer."""
+    wearers_too: float = 0.25
+    """Share of pairs whose persona is one of the set's wearers, where it has roles: more people for the trunk."""
     cycle_every: int = 4
     """Every n-th step encodes what was decoded, for the cycle term; 0 never."""
     consistency_every: int = 4
@@ -129,6 +133,8 @@ class UniversalConfig:
     """How many of them at once; None is the number of processors."""
     ahead: int = 4
     """Steps that are prepared ahead of a GPU."""
+    cache_gib: float = 4.0
+    """Memory of each process for decoded pictures."""
     device: Device = "cpu"
     """Where the networks run; with torchrun, each process takes the GPU of its local rank."""
 
@@ -143,7 +149,7 @@ class UniversalConfig:
 
 OPERATIONAL = (
     "steps", "max_minutes", "checkpoint_minutes", "report_seconds", "shards", "threads", "ahead", "device",
-    "validation_faces",
+    "validation_faces", "cache_gib",
 )  # fmt: skip
 """Fields of UniversalConfig that may differ when a run is continued."""
 
@@ -203,22 +209,29 @@ def _fit(  # noqa: PLR0915 - the whole loop in one place, to be read from top to
     team: Team,
     asked: threading.Event,
 ) -> UniversalResult:
-    sides: dict[str, Any] = {"seed": cfg.seed, "held_out": cfg.held_out, "truths": bool(cfg.weights.auxiliary)}
-    training = UniversalPairs(folder, "train", cfg.network, **sides)
+    sides: dict[str, Any] = {
+        "seed": cfg.seed, "held_out": cfg.held_out, "truths": bool(cfg.weights.auxiliary),
+        "wearers_too": cfg.wearers_too,
+    }  # fmt: skip
+    training = UniversalPairs(folder, "train", cfg.network, **sides, cache_bytes=round(cfg.cache_gib * 2**30))
     held_out = UniversalPairs(folder, "unseen", cfg.network, **sides).every(cfg.validation_faces)
 
     torch.set_num_threads(1)
     networks = _networks(cfg, training).to(team.device)
     channels_last(networks)
     learning = list(networks.parameters())
-    optimizer = torch.optim.AdamW(learning, lr=cfg.learning_rate, weight_decay=cfg.weight_decay, fused=True)
+    vectors = networks.people.weight
+    optimizer = torch.optim.AdamW(
+        [{"params": [w for w in learning if w is not vectors], "pace": 1.0}, {"params": [vectors], "pace": cfg.pace}],
+        lr=cfg.learning_rate, weight_decay=cfg.weight_decay, fused=True,
+    )  # fmt: skip
     run = Run(networks, copy.deepcopy(networks).requires_grad_(requires_grad=False), optimizer)
     parts, own = team.world * cfg.shards, range(team.rank * cfg.shards, (team.rank + 1) * cfg.shards)
     identity = _identity(cfg, training, parts)
     resume_run(run, out_dir / STATE, identity)
     team.check_equal(run.step, "the step that the run continues from")
-    claim_folder(out_dir, "config.json")
-    if team.leads:
+    if team.leads:  # the others would find a folder that is half claimed
+        claim_folder(out_dir, "config.json")
         write_json(out_dir / "config.json", asdict(cfg))
 
     def keep() -> Mapping[str, Score]:
@@ -259,7 +272,7 @@ def _fit(  # noqa: PLR0915 - the whole loop in one place, to be read from top to
                 fraction = fraction_done(cfg, run.step, run.seconds)
                 rate = rate_at(cfg, run.step, fraction)
                 for group in optimizer.param_groups:
-                    group["lr"] = rate
+                    group["lr"] = rate * group["pace"]
                 reversal = reversal_strength(cfg.weights.adversary, fraction)
 
                 learned = learn_all(pool, feeder, reversal)

@@ -105,13 +105,17 @@ class UniversalPairs:
     """
 
     def __init__(
-        self, folder: Path, side: Side, sizes: NetworkConfig, *, seed: int, held_out: float, truths: bool
-    ) -> None:
-        """``truths`` asks for the auxiliary truths that the set has."""
+        self, folder: Path, side: Side, sizes: NetworkConfig, *, seed: int, held_out: float, truths: bool,
+        wearers_too: float = 0.0, cache_bytes: int = 0,
+    ) -> None:  # fmt: skip
+        """``truths`` asks for the auxiliary truths that the set has; the others as ``PairedFaces``."""
         index_extras = PairedFaces(folder, "all", open_shards=1).info.extras
         self.truths = tuple(name for name in _TRUTHS if truths and name in index_extras)
         extras = (*self.truths, *(("mesh",) if sizes.mesh_points else ()))
-        self.faces = PairedFaces(folder, side, seed=seed, held_out=held_out, extras=extras, open_shards=OPEN_SHARDS)
+        self.faces = PairedFaces(
+            folder, side, seed=seed, held_out=held_out, wearers_too=wearers_too, extras=extras,
+            open_shards=OPEN_SHARDS, cache_bytes=cache_bytes,
+        )  # fmt: skip
         self.sizes = sizes
         self.seed = seed
         self.names = tuple(self.faces.identities[n] for n in self.faces.personas)

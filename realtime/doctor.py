@@ -7,7 +7,6 @@ import ctypes.util
 import importlib
 import importlib.metadata
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engines.errors import MissingDependencyError
-from engines.runtimes.openvino import import_openvino
+from engines.runtimes.openvino import import_openvino, openvino_core
 from realtime import v4l2
 from realtime.camera import camera_list_note, list_cameras
 from realtime.models import default_insightface_folder, locate_insightface
@@ -197,7 +196,7 @@ def check_runtimes() -> list[Finding]:
     with contextlib.suppress(MissingDependencyError):
         try:
             openvino = import_openvino()
-            devices = _openvino_devices()
+            devices = ", ".join(openvino_core().available_devices)
             found.append(Finding("runtime", "ok", f"openvino {openvino.__version__.split('-')[0]}: {devices}"))
         except RuntimeError as error:
             found.append(
@@ -210,24 +209,6 @@ def check_runtimes() -> list[Finding]:
     if not any(finding.state == "ok" for finding in found):
         found.append(Finding("runtime", "fail", "nothing can execute the networks", "pip install openvino onnxruntime"))
     return found
-
-
-def _openvino_devices() -> str:
-    """Asked in a process of its own: looking for devices loads graphics drivers, and a broken one ends its process.
-
-    Raises RuntimeError when that process fails.
-    """
-    code = "from engines.runtimes.openvino import import_openvino as o; print(', '.join(o().Core().available_devices))"
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise RuntimeError(f"its devices could not be listed: {error}") from error
-    if done.returncode:
-        raise RuntimeError(f"listing its devices ended with {done.returncode}")
-    return done.stdout.strip()
 
 
 def check_encoder() -> Finding:

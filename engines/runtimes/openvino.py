@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -40,6 +41,16 @@ def import_openvino() -> ModuleType:
             sys.modules[_TELEMETRY] = before
 
 
+@lru_cache(maxsize=1)
+def openvino_core() -> Any:
+    """The process's one ``Core``, never destroyed. Raises MissingDependencyError.
+
+    Each Core gives the thread a stack for signal handlers and unmaps it when it goes, while the thread may still be
+    pointed at it (seen with OpenVINO 2026.4): the next signal, Ctrl-C or the end of a child, then kills the process.
+    """
+    return import_openvino().Core()
+
+
 class OpenVinoRuntime:
     """One network in OpenVINO, on the CPU. See ``base.Runtime`` for the contract."""
 
@@ -59,7 +70,7 @@ class OpenVinoRuntime:
             "NUM_STREAMS": 1,
         }
         try:
-            core = ov.Core()
+            core = openvino_core()
             network = core.read_model(model, b"")
             _check_types(network.inputs)
             _check_types(network.outputs)

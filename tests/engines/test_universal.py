@@ -16,6 +16,7 @@ import torch
 from engines import checkpoint, universal
 from engines.distributed import joined
 from engines.errors import DataError, SettingsError, TrainingError
+from engines.faceset import read_index
 from engines.mesh_subset import MESH_SUBSET
 from engines.universal import UniversalConfig, load_people, load_trunk, persona_decoder, train_universal
 from engines.universal_data import UniversalPairs
@@ -247,8 +248,14 @@ def test_a_set_without_further_truth_will_do_for_an_encoder_of_pictures(quick, s
 
 
 def test_a_set_of_wearers_and_personas_trains_the_personas(quick, small_sizes, cartoon_folder, tmp_path):
-    result = train_universal(replace(quick, network=small_sizes, steps=2), cartoon_folder, tmp_path)
+    apart = replace(quick, network=small_sizes, steps=2, wearers_too=0.0)
+    result = train_universal(apart, cartoon_folder, tmp_path / "apart")
     assert load_people(result.people).names == ("mara", "odin")
+    result = train_universal(replace(apart, wearers_too=0.5), cartoon_folder, tmp_path / "together")
+    names = load_people(result.people).names
+    assert {"mara", "odin"} < set(names)
+    index = read_index(cartoon_folder)
+    assert set(names) == {s.identity for s in index.shards if s.split == "train"}
 
 
 def test_settings_that_make_no_sense_are_refused(quick, small_sizes, folder, tmp_path):
