@@ -89,7 +89,7 @@ def package(plan: Plan, faceset: FaceSet, out: Path) -> list[dict[str, Any]]:
             write_persona(
                 path,
                 _manifest(name, encoder.sizes, encoder_sha256),
-                swap_onnx=exported.onnx_f16,
+                swap_onnx=exported.onnx,
                 decoder=half_precision(stem),
                 preview=_webp(portrait(renderer, cast()[name])),
                 report=facts,
@@ -110,6 +110,8 @@ def _manifest(name: str, sizes: NetworkConfig, encoder_sha256: str) -> Manifest:
         crop_size=sizes.input_size,
         output_size=sizes.output_size,
         code_size=sizes.code_size,
+        mesh_points=sizes.mesh_points,
+        code_calibration=True,
         seed=cast()[name].seed,
         created_by=f"personacam {metadata.version('personacam')}",
     )
@@ -144,7 +146,12 @@ def training_facts(plan: Plan, faceset: FaceSet, run: Path, exported: ExportedSw
         "steps": result["step"],
         "seconds": round(result["seconds"], 1),
         "loss": result["loss"],
-        "export": {"opset": exported.opset, "float32": asdict(exported.f32), "float16_weights": asdict(exported.f16)},
+        "export": {
+            "opset": exported.opset,
+            "float32": asdict(exported.f32),
+            "weights": exported.weights,
+            "shipped": asdict(exported.shipped),
+        },
         "machine": {"python": platform.python_version(), "processor": platform.machine()},
     }
 

@@ -2,6 +2,8 @@
 
     manifest.json        what it is, and the sha256 of every other member
     swap.onnx            encoder and decoder merged: input "face" (1, 3, S, S) RGB 0..1,
+                         with mesh points also "points" (1, P, 2) and "present" (1, 1),
+                         with calibration also "code_gain" and "code_shift" (1, C);
                          outputs "swap" (1, 3, T, T), "mask" (1, 1, T, T), "code" (1, C)
     decoder.safetensors  for further training (optional)
     preview.webp         a portrait (optional)
@@ -29,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from engines.errors import ConsentError, PersonaFormatError, PersonaNotFoundError
 from engines.files import write_atomic
+from engines.mesh_subset import MESH_SUBSET
 from engines.onnx_guard import check_onnx
 from engines.persona_zip import MAX_FILE_BYTES, MEMBER_LIMITS, pack, unpack
 from engines.signature import sign, verify
@@ -53,6 +56,23 @@ class Crop(BaseModel):
     """Centre relative to the template's origin, decimetres."""
 
 
+class CodeReference(BaseModel):
+    """Codes of the wearers that the encoder was trained on; a wearer is calibrated to them (see engines.wearer)."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    mean: tuple[float, ...]
+    """(C,) of neutral faces."""
+    spread: tuple[float, ...]
+    """(C,) of all faces around their own wearer's neutral code; positive."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> CodeReference:
+        if len(self.mean) != len(self.spread) or not all(value > 0 for value in self.spread):
+            raise ValueError("mean and spread are of one length, and every spread is positive")
+        return self
+
+
 class Manifest(BaseModel):
     """What a persona is. ``members`` is filled in by :func:`write_persona`."""
 
@@ -73,6 +93,12 @@ class Manifest(BaseModel):
     """T: side of its output in pixels."""
     code_size: int = Field(ge=1, le=8192)
     """C: numbers in the code."""
+    mesh_points: int = 0
+    """P: face mesh points that the network takes beside the picture: 0, or all of ``mesh_subset``."""
+    code_calibration: bool = False
+    """Whether the network takes the wearer's calibration."""
+    code_reference: CodeReference | None = None
+    """What a wearer's codes are calibrated to; None: not known."""
     seed: int | None = Field(default=None, ge=0)
     """Of the invented person; it takes the place of a consent record."""
     created_by: Line
@@ -84,6 +110,28 @@ class Manifest(BaseModel):
         if (self.kind == "invented") != (self.seed is not None):
             raise ValueError("an invented person has a seed, a real person has none")
         return self
+
+    @model_validator(mode="after")
+    def _inputs_are_known(self) -> Manifest:
+        if self.mesh_points not in (0, len(MESH_SUBSET)):
+            raise ValueError(f"mesh_points is 0 or {len(MESH_SUBSET)}")
+        if self.code_reference is not None and len(self.code_reference.mean) != self.code_size:
+            raise ValueError("code_reference has code_size numbers")
+        return self
+
+    def network_inputs(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of what ``swap.onnx`` takes."""
+        shapes: dict[str, tuple[int, ...]] = {"face": (1, 3, self.crop_size, self.crop_size)}
+        if self.mesh_points:
+            shapes |= {"points": (1, self.mesh_points, 2), "present": (1, 1)}
+        if self.code_calibration:
+            shapes |= {"code_gain": (1, self.code_size), "code_shift": (1, self.code_size)}
+        return shapes
+
+    def network_outputs(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of what ``swap.onnx`` gives."""
+        side = self.output_size
+        return {"swap": (1, 3, side, side), "mask": (1, 1, side, side), "code": (1, self.code_size)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,10 +256,8 @@ def _check_hashes(manifest: Manifest, members: Mapping[str, bytes]) -> None:
 
 
 def _check_network(manifest: Manifest, swap_onnx: bytes) -> None:
-    s, t, c = manifest.crop_size, manifest.output_size, manifest.code_size
     interface = check_onnx(swap_onnx)
-    wanted_inputs = {"face": (1, 3, s, s)}
-    wanted_outputs = {"swap": (1, 3, t, t), "mask": (1, 1, t, t), "code": (1, c)}
+    wanted_inputs, wanted_outputs = manifest.network_inputs(), manifest.network_outputs()
     if dict(interface.inputs) != wanted_inputs or dict(interface.outputs) != wanted_outputs:
         raise PersonaFormatError(
             f"the network maps {dict(interface.inputs)} to {dict(interface.outputs)}, "
@@ -298,6 +344,7 @@ class PersonaStore:
 __all__ = [
     "MAX_FILE_BYTES",
     "MEMBER_LIMITS",
+    "CodeReference",
     "Crop",
     "Manifest",
     "Persona",

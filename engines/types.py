@@ -65,6 +65,9 @@ class AlignedFace:
     """(2, 3) affine: crop pixel (x, y, 1) -> frame pixel (x, y)."""
     features: F64 | None = None
     """(N, 2) crop pixels of the wearer's brows, eyes and mouth, which a swap has to cover; None: not known."""
+    points: F32 | None = None
+    """(P, 2) the wearer's mesh points of MESH_SUBSET as fractions of the crop's side; None: not known. Like ``pixels``
+    they may belong to the pipeline until its next frame."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ import numpy as np
 
 from engines import geometry
 from engines.errors import DetectorError, PersonacamError, RuntimeFailure, SinkError, SourceError
-from engines.types import F64, U8, AlignedFace, Detection, Frame, Swap
+from engines.mesh_subset import MESH_SUBSET, crop_points
+from engines.types import F32, F64, U8, AlignedFace, Detection, Frame, Swap
 from realtime.latest import Closed, Latest
 from realtime.pacing import Clock, now_ns
 from realtime.policy import PolicyGate, Reason
@@ -128,6 +129,7 @@ class Pipeline:
         width, height = size
         self._out: U8 = np.zeros((height, width, 3), np.uint8)
         self._crop: U8 = np.zeros((stages.swap.crop_size, stages.swap.crop_size, 3), np.uint8)
+        self._points: F32 = np.zeros((len(MESH_SUBSET), 2), np.float32)
         self._last_ns: int | None = None
         self._last_frame: Frame | None = None
 
@@ -190,10 +192,11 @@ class Pipeline:
             with trace.stage("align"):
                 to_frame = stages.track.align(detection, len(self._crop), frame.timestamp_ns / 1e9)
                 features = geometry.features(detection.landmarks, detection.layout, to_frame)
+                points = self._crop_points(detection, to_frame)
                 stages.crop(frame.pixels, to_frame, self._crop)
             reason = Reason.RUNTIME_ERROR
             with trace.stage("swap"):
-                swap = stages.swap.swap(AlignedFace(frame.index, self._crop, to_frame, features))
+                swap = stages.swap.swap(AlignedFace(frame.index, self._crop, to_frame, features, points))
             with trace.stage("blend"):
                 np.copyto(self._out, frame.pixels)
                 pasted = stages.blend.paste(self._out, swap, self._dt_s(frame))
@@ -204,6 +207,14 @@ class Pipeline:
             self._start_afresh()
             return Reason.EMPTY_MASK, None
         return None, swap
+
+    def _crop_points(self, detection: Detection, to_frame: F64) -> F32 | None:
+        """The mesh in the square that the pixels are cut from, so that both follow the same smoothed alignment. The
+        points themselves are not smoothed: the pixels beside them are of this frame too.
+        """
+        if detection.layout != "mesh468":
+            return None
+        return crop_points(detection.landmarks, to_frame, len(self._crop), out=self._points)
 
     def _note(self, error: Exception, stage_reason: Reason) -> Reason:
         """Count a failure, tell the user the first time, and start the track afresh."""

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
 from engines.errors import ConsentError, PersonacamError, PersonaError, PersonaFormatError, PersonaNotFoundError
-from engines.persona import PersonaStore, read_persona, write_persona
+from engines.persona import CodeReference, PersonaStore, read_persona, write_persona
 from engines.persona_zip import pack, unpack
 from tests.engines.test_onnx_guard import BAD
-from tests.onnx_models import S, T, manifest, swap_model, write
+from tests.onnx_models import C, S, T, manifest, swap_model, write
 
 
 @pytest.fixture
@@ -266,25 +267,72 @@ def test_only_errors_of_the_tree_escape_from_random_bytes(tmp_path: Path) -> Non
                 read_persona(path)
 
 
-def test_what_the_trainer_exports_is_accepted(tmp_path: Path, small_sizes) -> None:
+@pytest.mark.parametrize("mesh_points", [0, 127])
+def test_what_the_trainer_exports_is_accepted(tmp_path: Path, small_sizes, mesh_points: int) -> None:
     torch = pytest.importorskip("torch")
     from engines.export import export_swap
     from engines.network import PersonaDecoder, UniversalEncoder
     from engines.runtimes import open_runtime
 
     torch.manual_seed(0)
-    crops = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), np.uint8)
-    exported = export_swap(UniversalEncoder(small_sizes), PersonaDecoder(small_sizes), crops)
+    sizes = replace(small_sizes, mesh_points=mesh_points)
+    rng = np.random.default_rng(0)
+    crops = rng.integers(0, 256, (16, 32, 32, 3), np.uint8)
+    points = rng.random((16, 127, 2), np.float32) if mesh_points else None
+    exported = export_swap(UniversalEncoder(sizes), PersonaDecoder(sizes), crops, points)
     path = tmp_path / "a.persona"
-    head = manifest(crop_size=32, output_size=32, code_size=small_sizes.code_size)
-    write_persona(path, head, swap_onnx=exported.onnx_f16, report={})
-    model = read_persona(path).swap_onnx
-    face = np.random.default_rng(1).random((1, 3, 32, 32), np.float32)
-    a = open_runtime(model, prefer=["openvino"]).run({"face": face})
-    b = open_runtime(model, prefer=["onnxruntime"]).run({"face": face})
+    size = {"crop_size": 32, "output_size": 32, "code_size": sizes.code_size}
+    for wrong in ({"mesh_points": 127 - mesh_points, "code_calibration": True}, {"mesh_points": mesh_points}):
+        with pytest.raises(PersonaFormatError, match="but the manifest says"):
+            write_persona(path, manifest(**size, **wrong), swap_onnx=exported.onnx, report={})
+    head = manifest(**size, mesh_points=mesh_points, code_calibration=True)
+    write_persona(path, head, swap_onnx=exported.onnx, report={})
+    persona = read_persona(path)
+    assert (persona.manifest.mesh_points, persona.manifest.code_calibration) == (mesh_points, True)
+    feeds = {name: rng.random(shape, np.float32) for name, shape in persona.manifest.network_inputs().items()}
+    a = open_runtime(persona.swap_onnx, prefer=["openvino"]).run(feeds)
+    b = open_runtime(persona.swap_onnx, prefer=["onnxruntime"]).run(feeds)
     assert list(a) == list(b) == ["swap", "mask", "code"]
     for name in a:
         np.testing.assert_allclose(a[name], b[name], atol=1e-4)
+
+
+def test_files_from_before_points_and_calibration_are_read(good: Path) -> None:
+    members = unpack(good.read_bytes())
+    head = json.loads(members["manifest.json"])
+    for later in ("mesh_points", "code_calibration", "code_reference"):
+        del head[later]
+    members["manifest.json"] = json.dumps(head).encode()
+    good.write_bytes(pack(members))
+    found = read_persona(good).manifest
+    assert (found.mesh_points, found.code_calibration, found.code_reference) == (0, False, None)
+    assert found.network_inputs() == {"face": (1, 3, S, S)}
+
+
+def test_reference_codes_travel_in_the_manifest(tmp_path: Path) -> None:
+    reference = CodeReference(mean=tuple(np.linspace(-1, 1, C).tolist()), spread=(0.5,) * C)
+    path = tmp_path / "a.persona"
+    head = manifest(code_reference=reference)
+    write_persona(path, head, swap_onnx=swap_model().SerializeToString(), report={})
+    assert read_persona(path).manifest.code_reference == reference
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mesh_points": 126},
+        {"mesh_points": -1},
+        {"mesh_points": True},
+        {"code_calibration": 1},
+        {"code_reference": {"mean": [0.0] * C, "spread": [1.0] * (C - 1)}},
+        {"code_reference": {"mean": [0.0] * C, "spread": [0.0] * C}},
+        {"code_reference": {"mean": [0.0], "spread": [1.0]}},
+        {"code_reference": {"mean": [0.0] * C}},
+    ],
+)
+def test_inputs_and_references_that_make_no_sense_are_refused(good: Path, fields: dict[str, object]) -> None:
+    with pytest.raises(PersonaFormatError, match="the manifest is wrong"):
+        read_persona(rewritten(good, fields=fields))
 
 
 # ---- the store -------------------------------------------------------------------------------------------------------

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from engines.errors import DetectorError, RuntimeFailure, SourceLostError
+from engines.mesh_subset import MESH_SUBSET
 from engines.types import AlignedFace, Detection, Frame, Swap
 from realtime import kernels
 from realtime.blend import BlendConfig, Blender
@@ -245,3 +247,29 @@ def test_closing_the_preview_ends_the_run(made):
     sink.send = send
     box.put(wearer(0))
     pipeline.run(threading.Event())
+
+
+class MeshTrack(FakeTrack):
+    """A detection with a mesh of which every point lies somewhere else."""
+
+    landmarks = np.random.default_rng(0).uniform(20, 110, (468, 2)).astype(np.float32)
+
+    def update(self, frame):
+        return replace(super().update(frame), landmarks=self.landmarks, layout="mesh468")
+
+
+def test_mesh_points_travel_with_the_face_in_the_square_of_its_pixels(made):
+    pipeline, *_ = made
+    seen = []
+    swap = pipeline._stages.swap
+    for track in (MeshTrack(), FakeTrack()):
+        pipeline._stages = replace(pipeline._stages, track=track)
+        honest = swap.swap
+        swap.swap = lambda face, honest=honest: (seen.append(face), honest(face))[1]
+        pipeline.step(wearer(len(seen)))
+        swap.swap = honest
+    mesh, five = seen
+    # TO_FRAME: pixel (x, y) of the 32 x 32 crop lies at (2 x + 48.5, 2 y + 30.5) of the frame.
+    expected = ((MeshTrack.landmarks[MESH_SUBSET] - (48.5, 30.5)) / 2 + 0.5) / 32
+    np.testing.assert_allclose(mesh.points, expected, atol=1e-5)
+    assert five.points is None
