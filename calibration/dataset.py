@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,7 @@ def _crops(renderer: Renderer, job: ShardJob, states: tuple[int, ...]) -> Iterat
         person.who,
         [random_state(seed) for seed in states],
         as_persona=person.role == "persona",
-        options=job.options,
+        options=replace(job.options, style=person.style or job.options.style),
     )
 
 

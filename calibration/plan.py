@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.gallery import gallery
 from calibration.people.anime import Style
 from calibration.people.footage import EXTRAS, CropOptions, extra_columns
 from calibration.people.identity import RENDERER_VERSION, Identity, cast, random_identity
@@ -24,6 +25,9 @@ _PEOPLE = 2_000_000
 """Offset of the seeds of ``PeoplePlan``, beyond those of ``Plan``."""
 _MOST = 1_000_000
 """People or states of one ``PeoplePlan``: the seeds of the next one begin there."""
+_GALLERY = 1 << 60
+"""Offset of the seeds of ``GalleryPlan``."""
+GALLERY_EXTRAS = ("mesh", "expression", "gaze", "light", "props")
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Part:
     split: Split
     who: Identity
     state_seeds: NDArray[np.int64]
+    style: Style | None = None
+    """How this person is drawn; None is the set's style."""
 
 
 class SetPlan(Protocol):
@@ -174,3 +180,75 @@ class PeoplePlan:
     def options(self) -> CropOptions:
         """As the fields say."""
         return CropOptions(self.size, self.margin, self.style, self.clean, EXTRAS)
+
+
+@dataclass(frozen=True)
+class GalleryPlan:
+    """What the shipped weights learn from: the gallery's personas and many wearers, each in some of many states.
+
+    Everybody's states are drawn apart, so that few pictures show many states: a shared trunk learns from all of them.
+    Validation wearers and states are nobody's in training; every persona is rendered in all validation states.
+    """
+
+    seed: int = 0
+    personas: tuple[str, ...] = ()
+    """Names of ``gallery()``; empty takes all."""
+    states: int = 2000
+    states_per_persona: int = 600
+    wearers: int = 200
+    states_per_wearer: int = 40
+    validation_wearers: int = 12
+    validation_states: int = 96
+    validation_states_per_wearer: int = 24
+    size: int = 240
+    """Side of the stored crops: the family's crop is 192 pixels of them, the small tier's picture."""
+
+    def __post_init__(self) -> None:
+        for name in ("states", "states_per_persona", "wearers", "states_per_wearer"):
+            if not 1 <= getattr(self, name) < _MOST // 2:
+                raise SettingsError(f"{name} is {getattr(self, name)}", hint="choose something from 1 to 499999")
+
+    def parts(self) -> Sequence[Part]:
+        """Personas first, then training wearers, then validation wearers."""
+        known = gallery()
+        names = self.personas or tuple(known)
+        if unknown := [name for name in names if name not in known]:
+            raise SettingsError(f"the gallery has no {unknown[0]!r}", hint=f"choose among: {', '.join(known)}")
+        base = _GALLERY + self.seed * _MOST
+        train = base + np.arange(self.states)
+        held_out = base + _MOST // 2 + np.arange(self.validation_states)
+
+        def some(of: NDArray[np.int64], count: int, *who: int) -> NDArray[np.int64]:
+            rng = np.random.default_rng([self.seed, 108, *who])
+            return np.sort(rng.choice(of, min(count, len(of)), replace=False))
+
+        out = []
+        for name in names:
+            persona = known[name]
+            states = np.concatenate([some(train, self.states_per_persona, 0, persona.who.seed), held_out])
+            out.append(Part(name, "persona", "train", persona.who, states, persona.style))
+        for i in range(self.wearers):
+            who = random_identity(base + i)
+            out.append(Part(f"wearer-{i:05d}", "wearer", "train", who, some(train, self.states_per_wearer, 1, i)))
+        for i in range(self.validation_wearers):
+            who = random_identity(base + _MOST // 2 + i)
+            states = some(held_out, self.validation_states_per_wearer, 2, i)
+            out.append(Part(f"unseen-{i:05d}", "wearer", "val", who, states))
+        return out
+
+    def info(self) -> FaceSetInfo:
+        """The set's description."""
+        seeds = {name: value for name, value in asdict(self).items() if name not in ("personas", "size")}
+        return FaceSetInfo(
+            origin=f"people-renderer {RENDERER_VERSION}; gallery {' '.join(self.personas or gallery())}",
+            consent=f"invented:{self.seed}",
+            seeds=seeds,
+            size=self.size,
+            style="mixed",
+            extras=GALLERY_EXTRAS,
+            columns={name: columns for name, columns in extra_columns().items() if name in GALLERY_EXTRAS},
+        )
+
+    def options(self) -> CropOptions:
+        """Clean pictures: training adds the camera's faults, others each time."""
+        return CropOptions(self.size, clean=True, extras=GALLERY_EXTRAS)
