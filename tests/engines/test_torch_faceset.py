@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from engines.errors import DataError
 from engines.faceset import FaceSetInfo, read_faceset
 from engines.faceset_writer import FaceSetWriter
-from engines.torch_faceset import PairedFaces
+from engines.torch_faceset import LazyFaces, PairedFaces
 from tests.engines.synthetic import faces
 
 SIZE, PEOPLE, STATES = 40, 8, 10
@@ -87,6 +87,33 @@ def test_personas_of_a_set_with_roles_stay_personas(cartoon_folder):
         assert {pairs.identities[a] for a, *_ in found} == wearers
         assert {pairs.identities[b] for _, b, _ in found} == {"mara", "odin"}
     assert not {train.pair(i)[2] for i in range(len(train))} & {val.pair(i)[2] for i in range(len(val))}
+
+
+def test_wearers_can_be_personas_too_in_the_share_that_was_asked_for(cartoon_folder):
+    apart = PairedFaces(cartoon_folder, "train")
+    together = PairedFaces(cartoon_folder, "train", wearers_too=0.25)
+    cast = set(apart.personas)
+    assert set(together.personas) == cast | set(apart.wearers)
+    rng = np.random.default_rng(0)
+    drawn = [together.choose(int(i), rng) for i in rng.integers(len(together), size=600)]
+    assert all(wearer != persona for wearer, persona in drawn)
+    assert 0.17 < np.mean([persona not in cast for _, persona in drawn]) < 0.33
+    # People who are held out stay nobody's persona.
+    assert not set(together.personas) & set(PairedFaces(cartoon_folder, "unseen", wearers_too=0.25).wearers)
+    assert PairedFaces(cartoon_folder, "unseen", wearers_too=0.25).personas == together.personas
+
+
+def test_decoded_faces_are_kept_up_to_the_limit(folder, monkeypatch):
+    one = SIZE * SIZE * 4
+    kept = LazyFaces(folder, extras=("expression",), cache_bytes=3 * one)
+    decoded = []
+    plain = LazyFaces._decode
+    monkeypatch.setattr(LazyFaces, "_decode", lambda self, *which: decoded.append(which) or plain(self, *which))
+    for _ in range(2):
+        for row in range(5):
+            assert np.array_equal(kept.read(0, row).crop, LazyFaces(folder).read(0, row).crop)
+    assert [decoded.count((0, row)) - 2 for row in range(5)] == [1, 1, 1, 2, 2]
+    assert not pickle.loads(pickle.dumps(kept))._kept
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
