@@ -26,8 +26,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib
-import importlib.util
 import json
 import multiprocessing
 import os
@@ -40,13 +38,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from scipy.stats import rankdata
 
 import calibration.people
+from calibration.embedding import Embedder
 from calibration.people.identity import RENDERER_VERSION, random_identity
 from calibration.people.prepare.mesh468 import look_at
 from calibration.people.render import Renderer, Shot
@@ -62,16 +60,6 @@ MOST_YAW = 45.0
 INNER = slice(17, 68)
 SIZE, MARGIN = 256, 1.8
 _STATE_SEED, _AUC_STATE_SEED = 5_000_000, 6_000_000
-_CHIP, _PADDING = 150, 0.25
-_CHIP_POINTS = (45, 42, 36, 39, 33)
-# dlib's mean five-point face (subject's left eye first: outer and inner corners of both eyes, nose base), from its
-# image_transforms/interpolation.h, as fractions of the unpadded chip.
-_MEAN_FACE = np.array(
-    [
-        (0.8595674595992, 0.2134981538014), (0.6460604764104, 0.2289674387677), (0.1205750620789, 0.2137274526848),
-        (0.3340850613712, 0.2290642403242), (0.4901123135679, 0.6277975316475),
-    ]
-)  # fmt: skip
 
 Row = dict[str, Any]
 
@@ -127,31 +115,17 @@ def score_frames(job: Job) -> list[Row]:
     return rows
 
 
-def chip(shot: Shot) -> NDArray[np.uint8]:
-    """(150, 150, 3) RGB: the face as dlib's network wants it, padded by a quarter on all sides."""
-    target = (_PADDING + _MEAN_FACE) / (2 * _PADDING + 1) * _CHIP - 0.5
-    affine = geometry.fit_similarity(shot.landmarks[list(_CHIP_POINTS)], target)
-    cut = cv2.warpAffine(shot.pixels, affine, (_CHIP, _CHIP), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.ascontiguousarray(cut[..., ::-1])
-
-
 def embed_frames(job: Job) -> list[Row]:
     """One row a state with dlib's 128 numbers."""
-    dlib: Any = importlib.import_module("dlib")  # has no annotations, and is wanted here only
-
     renderer, _ = _studio[0]
-    found = importlib.util.find_spec("face_recognition_models")
-    if found is None or not found.submodule_search_locations:
-        raise SystemExit("dlib's weights are missing: pip install dlib-bin face_recognition_models")
-    folder = Path(found.submodule_search_locations[0]) / "models"
-    network = dlib.face_recognition_model_v1(str(folder / "dlib_face_recognition_resnet_model_v1.dat"))
+    network = Embedder()
     actor = renderer.actor(random_identity(job.identity))
     rows = []
     for seed in job.states:
         state = random_state(seed, props=job.props)
         sensor = state.sensor.clean() if job.clean else None
         shot = renderer.shoot(actor, state, crop_size=SIZE, margin=MARGIN, sensor=sensor)
-        vector = np.array(network.compute_face_descriptor(chip(shot)))
+        vector = network.embed(shot.pixels, shot.landmarks)
         rows.append({"identity": job.identity, "state": seed, "yaw": state.yaw, "embedding": vector.round(5).tolist()})
     actor.close()
     return rows

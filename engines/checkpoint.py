@@ -26,7 +26,7 @@ from engines.network import NetworkConfig, PersonaDecoder, UniversalEncoder
 FORMAT = "personacam-weights"
 VERSION = 1
 
-Kind = Literal["encoder", "decoder", "trunk", "people", "discriminator", "training", "identity-space"]
+Kind = Literal["encoder", "decoder", "trunk", "people", "discriminator", "training", "identity-space", "wearers"]
 Meta = dict[str, Any]
 
 UPGRADES: Mapping[int, Callable[[Meta, dict[str, Tensor]], tuple[Meta, dict[str, Tensor]]]] = {}

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from engines.errors import PersonacamError, SettingsError
-from realtime import cli_people, cli_train, cli_train_stages
+from realtime import cli_gallery, cli_people, cli_report, cli_train, cli_train_stages
 from realtime.config import Settings, resolve
 from realtime.console import console, end_with, errors_explained, print_json, say
 from realtime.policy import FailurePolicy
@@ -32,6 +32,8 @@ app.add_typer(models_app, name="models")
 app.add_typer(cli_people.people_app, name="people")
 app.add_typer(cli_train.train_app, name="train")
 cli_train_stages.add_verbs(cli_train.train_app)
+cli_report.add_verb(cli_train.train_app)
+cli_gallery.add_verbs(cli_train.train_app, personas_app)
 app.command("export")(cli_train.export)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
@@ -87,6 +89,9 @@ def run(
         ),
     ] = None,
     persona: PersonaOption = None,
+    tier: Annotated[
+        str | None, typer.Option(help="tiny, small or base: size of the persona's network.", show_default="smallest")
+    ] = None,
     sink: Annotated[
         list[str] | None,
         typer.Option(
@@ -168,13 +173,19 @@ def personas_list(as_json: JsonFlag = False) -> None:
     from realtime.session import persona_store
 
     with errors_explained():
-        rows = [_summary(path) for path in persona_store().list()]
-    table = Table("name", "kind", "tier", "what it is", "sha256")
+        store = persona_store()
+        rows = [_summary(path) | {"tiers": _tiers(store.tiers(path.stem))} for path in store.list()]
+    table = Table("name", "kind", "tiers", "what it is", "sha256")
     for row in rows:
-        table.add_row(row["name"], row["kind"], row["tier"], row["title"], row["sha256"][:12])
+        table.add_row(row["name"], row["kind"], ", ".join(row["tiers"]) or "-", row["title"], row["sha256"][:12])
     console.print(table)
     if as_json:
         print_json({"personas": rows})
+
+
+def _tiers(found: dict[str, Path]) -> dict[str, str]:
+    """Tier -> file, for JSON."""
+    return {tier: str(path) for tier, path in found.items()}
 
 
 def _summary(path: Path) -> dict[str, Any]:
@@ -201,14 +212,16 @@ def _summary(path: Path) -> dict[str, Any]:
 
 @personas_app.command("show")
 def personas_show(
-    name: Annotated[str, typer.Argument(help="A name or a .persona file.")], as_json: JsonFlag = False
+    name: Annotated[str, typer.Argument(help="A name or a .persona file.")],
+    tier: Annotated[str | None, typer.Option(help="tiny, small or base.", show_default="smallest")] = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Everything a persona says about itself: who it is, how it was trained, how good it is."""
     from engines.persona import read_persona
     from realtime.session import persona_store
 
     with errors_explained():
-        persona = read_persona(persona_store().find(name))
+        persona = read_persona(persona_store().find(name, tier))
     value = persona.manifest.model_dump(mode="json") | {"sha256": persona.sha256, "report": persona.report}
     console.print_json(data=value)
     if as_json:

@@ -32,6 +32,8 @@ class Settings(BaseModel):
     """Camera number, /dev path, address, video file, folder of pictures, ``pattern`` or ``demo``."""
     persona: str = DEFAULT_PERSONA
     """A shipped or imported persona's name, or a .persona file."""
+    tier: Literal["tiny", "small", "base"] | None = None
+    """Size of the persona's network; None takes the smallest that there is."""
     sink: tuple[str, ...] = ("virtualcam",)
     """``virtualcam[:DEVICE]``, FILE.mp4, ``preview``, ``null``; several at once."""
     policy: FailurePolicy = FailurePolicy.VEIL

@@ -15,7 +15,7 @@ from typing import Any
 import platformdirs
 
 from engines.errors import PersonacamError, SettingsError
-from engines.persona import Persona, PersonaStore, read_persona
+from engines.persona import Persona, read_persona
 from engines.runtimes import open_runtime
 from engines.runtimes.base import Runtime, RuntimeName
 from engines.types import Frame, Swap
@@ -29,6 +29,7 @@ from realtime.pipeline import Limits, Pipeline, Stages
 from realtime.policy import FailurePolicy, PolicyGate
 from realtime.provenance import Label, resolve_label
 from realtime.sink import NullSink, RecorderSink, Sink, open_sink
+from realtime.store import TieredStore
 from realtime.swap import Swapper
 from realtime.trace import Trace
 from realtime.track import Tracker, TrackerConfig
@@ -48,9 +49,9 @@ def demo_clip() -> Path:
     return Path(str(resources.files("realtime").joinpath("demo", "wearer.mp4")))
 
 
-def persona_store() -> PersonaStore:
+def persona_store() -> TieredStore:
     """The shipped gallery first, then what the user imported."""
-    return PersonaStore([Path(str(resources.files("realtime").joinpath("personas"))), data_folder() / "personas"])
+    return TieredStore([Path(str(resources.files("realtime").joinpath("personas"))), data_folder() / "personas"])
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class Signals:
 
 def _wear(settings: Settings, stack: ExitStack, say: Say) -> tuple[Persona, Runtime, Stages]:
     """Persona, its runtime and all stages; ``stack`` closes the networks."""
-    persona = read_persona(persona_store().find(settings.persona))
+    persona = read_persona(persona_store().find(settings.persona, settings.tier))
     labelled = resolve_label(settings.label, persona.manifest.kind)
     runtime = open_swap_runtime(persona, settings)
     stack.callback(runtime.close)

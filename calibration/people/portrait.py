@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.people.anime import Style
 from calibration.people.camera.lighting import Light
 from calibration.people.camera.pinhole import Camera
 from calibration.people.camera.room import Room
@@ -24,9 +25,9 @@ FRIENDLY = State(
 )
 
 
-def portrait(renderer: Renderer, who: Identity, size: int = 384) -> NDArray[np.uint8]:
+def portrait(renderer: Renderer, who: Identity, size: int = 384, style: Style = "photo") -> NDArray[np.uint8]:
     """(size, size, 3) BGR."""
-    actor = renderer.actor(who)
+    actor = renderer.actor(who, style)
     try:
         # People differ in height: the camera looks at this one's eyes from just below the hairline.
         face = actor.pose(FRIENDLY).skin[head_model().fine_index["landmarks"]]
