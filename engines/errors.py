@@ -18,6 +18,8 @@
     |-- ConsentError             no valid consent record for a real person
     |-- DataError                a data set or checkpoint is damaged or foreign
     |-- ExportError              the exported graph does not agree with the network
+    |-- BuildError               a TensorRT plan could not be built, or is not what was asked for
+    |-- CacheError               the folder of built plans cannot be written
     |-- RenderError              the renderer of invented people
     `-- TrainingError            training cannot start, or diverged
 
@@ -127,6 +129,14 @@ class DataError(PersonacamError):
 
 class ExportError(PersonacamError):
     """The exported graph does not agree with the network it came from."""
+
+
+class BuildError(PersonacamError):
+    """A TensorRT plan could not be built, or is not what was asked for."""
+
+
+class CacheError(PersonacamError):
+    """The folder of built plans cannot be written: disk full, or no rights. It stays usable as it is."""
 
 
 class RenderError(PersonacamError):

@@ -21,6 +21,8 @@ QUIET = PointsNoise(jitter=0, shift=0, strong_chance=0, drop_points=0, drop_pict
 """Points where they are, and none missing."""
 _EVERY = 9
 """Of the generator that spreads validation pairs."""
+_DIM = 0.15
+"""And so is a picture that is so much darker or brighter than mid grey."""
 _FRONTAL_DEG = 15.0
 """A head turned so far is as far from neutral as one face unit at its end."""
 
@@ -93,22 +95,31 @@ class PersonaPairs(ChosenPairs):
 class WearerFaces(ChosenPairs):
     """The wearers of one side, undisturbed."""
 
+    further = ("props",)
+
     def __init__(self, folder: Path, side: Side, sizes: NetworkConfig, *, seed: int, held_out: float) -> None:
         """Raises DataError as ``UniversalPairs`` does."""
         super().__init__(folder, side, sizes, seed=seed, held_out=held_out, truths=True)
 
     def of(self, wearer: int, most: int) -> Examples:
-        """At most ``most`` faces of one wearer (a row of ``faces.wearers``), evenly chosen; the truth is their own."""
+        """At most ``most`` faces of one wearer (a row of ``faces.wearers``), evenly chosen; the truth is their own.
+
+        None with anything worn or held, where the set tells and has others.
+        """
         items = self.faces.items_of(wearer)
+        if "props" in self.faces.info.extras:
+            bare = np.array([not self.faces.face(int(i), wearer).extras["props"] for i in items])
+            items = items[bare] if bare.any() else items
         some = items[np.linspace(0, len(items) - 1, min(most, len(items))).astype(int)]
         return self.cut([(int(i), wearer, wearer) for i in some], NEUTRAL, QUIET, np.random.default_rng(0))
 
     def distance_from_neutral(self, faces: Examples) -> F64:
-        """(N,) 0 for a face that looks straight ahead with all face units at rest; larger is less neutral."""
+        """(N,) 0 for a face that looks straight ahead in good light with all face units at rest; else larger."""
         if faces.targets is None:
             raise RuntimeError("faces of this class have targets")
         pose, *others = np.split(faces.targets.numpy().astype(np.float64), np.cumsum(self.truth_widths)[:-1], axis=1)
         distance = np.abs(pose).sum(axis=1) / _FRONTAL_DEG
+        distance += np.abs(faces.inputs.mean(dim=(1, 2, 3)).numpy().astype(np.float64) - GREY) / _DIM
         for name, values in zip(self.truths, others, strict=True):
             if name in ("expression", "gaze"):
                 distance += np.abs(values).sum(axis=1)

@@ -104,6 +104,9 @@ class UniversalPairs:
     Raises DataError as ``PairedFaces`` does, and for a set without ``mesh`` when the network takes points.
     """
 
+    further: tuple[str, ...] = ()
+    """Extras that are read too, where the set has them."""
+
     def __init__(
         self, folder: Path, side: Side, sizes: NetworkConfig, *, seed: int, held_out: float, truths: bool,
         wearers_too: float = 0.0, cache_bytes: int = 0,
@@ -111,7 +114,8 @@ class UniversalPairs:
         """``truths`` asks for the auxiliary truths that the set has; the others as ``PairedFaces``."""
         index_extras = PairedFaces(folder, "all", open_shards=1).info.extras
         self.truths = tuple(name for name in _TRUTHS if truths and name in index_extras)
-        extras = (*self.truths, *(("mesh",) if sizes.mesh_points else ()))
+        further = tuple(name for name in self.further if name in index_extras)
+        extras = (*self.truths, *(("mesh",) if sizes.mesh_points else ()), *further)
         self.faces = PairedFaces(
             folder, side, seed=seed, held_out=held_out, wearers_too=wearers_too, extras=extras,
             open_shards=OPEN_SHARDS, cache_bytes=cache_bytes,

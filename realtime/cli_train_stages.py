@@ -20,6 +20,7 @@ from realtime.console import console, duration, errors_explained, print_json, sa
 if TYPE_CHECKING:
     from engines.enroll import EnrollResult
     from engines.faceset import FaceSetIndex
+    from engines.network import NetworkConfig
     from engines.train import Progress
 
 
@@ -165,10 +166,7 @@ def enroll(
                  "out": str(out), "plan": plan, "config": asdict(chosen)}
             )  # fmt: skip
             return
-        extras = ("mesh",) if run.encoder.sizes.mesh_points and "mesh" in index.info.extras else ()
-        if run.encoder.sizes.mesh_points and not extras:
-            say(f"{data} has no mesh points: the encoder gets the pictures alone", "yellow")
-        faceset = read_faceset(data, identities=[identity], extras=extras)
+        faceset = read_faceset(data, identities=[identity], extras=_points_of(data, index, run.encoder.sizes))
         with _bar(identity) as progress:
             result = learn(chosen, faceset, identity, run.encoder, run.trunk, run.people.vectors, out, progress)
     _say_enrolled(result)
@@ -227,10 +225,11 @@ def refine(
             return
         vectors = {name: p.vector for name, p in found.items() if p.vector is not None}
         wanted = {s.identity for s in index.shards if s.role == "wearer" or s.identity in names}
-        faceset = read_faceset(data, identities=sorted(wanted))
+        encoder = found[names[0]].encoder
+        faceset = read_faceset(data, identities=sorted(wanted), extras=_points_of(data, index, encoder.sizes))
         with _bar("refining") as progress:
             result = sharpen(
-                chosen, faceset, found[names[0]].encoder, {name: p.decoder for name, p in found.items()}, out, progress,
+                chosen, faceset, encoder, {name: p.decoder for name, p in found.items()}, out, progress,
                 people=vectors if len(vectors) == len(names) else None,
             )  # fmt: skip
     for name, score in result.scores.items():
@@ -290,6 +289,16 @@ def _device(name: DeviceName) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _points_of(data: Path, index: FaceSetIndex, sizes: NetworkConfig) -> tuple[str, ...]:
+    """The extras that an encoder of these sizes wants and the set has; says so where it has not."""
+    if not sizes.mesh_points:
+        return ()
+    if "mesh" in index.info.extras:
+        return ("mesh",)
+    say(f"{data} has no mesh points: the encoder gets the pictures alone", "yellow")
+    return ()
 
 
 def _index(data: Path) -> FaceSetIndex:

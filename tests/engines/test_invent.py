@@ -95,7 +95,11 @@ def test_distance_from_neutral_grows_with_pose_and_expression(run, folder):
     turned = still.clone()
     turned[1, 0], turned[2, 3] = 15.0, 1.0
     none = dict.fromkeys(Examples.__slots__)
-    assert faces.distance_from_neutral(Examples(**none | {"targets": turned})).tolist() == [0, 1, 1]
+    lit = torch.full((3, 3, 4, 4), 0.5)
+    shown = Examples(**none | {"targets": turned, "inputs": lit})
+    assert faces.distance_from_neutral(shown).tolist() == [0, 1, 1]
+    dim = faces.distance_from_neutral(replace(shown, inputs=lit * 0.4))
+    assert dim == pytest.approx([2, 3, 3], abs=1e-5)
     assert len(some.inputs) == 3
 
 
