@@ -18,6 +18,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 
@@ -75,7 +76,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--frames", type=int, help="so many frames instead of seconds")
     parser.add_argument("--sink", default="null", help="null, or FILE.mp4 to add the encoder")
-    parser.add_argument("--runtime", default="auto", choices=["auto", "openvino", "onnxruntime"])
+    parser.add_argument("--runtime", default="auto", choices=get_args(Settings.model_fields["runtime"].annotation))
     parser.add_argument("--precision", default="auto", choices=["auto", "f32", "bf16"])
     parser.add_argument("--pace", action="store_true", help="at the clip's own rate, dropping what comes too late")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")

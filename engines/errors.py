@@ -12,13 +12,15 @@
     |   `-- SinkUnavailableError     no virtual camera device, no display, no encoder
     |-- DetectorError            a detection network failed or gave nonsense
     |-- RuntimeFailure           an inference runtime could not be opened, or failed while running
+    |   `-- DeviceError              the graphics card: lost, out of memory, a driver error, or none there
     |-- PersonaError             a persona file
     |   |-- PersonaNotFoundError
     |   `-- PersonaFormatError       damaged, tampered with, too large, or not a persona
     |-- ConsentError             no valid consent record for a real person
     |-- DataError                a data set or checkpoint is damaged or foreign
     |-- ExportError              the exported graph does not agree with the network
-    |-- BuildError               a TensorRT plan could not be built, or is not what was asked for
+    |-- BuildError               a TensorRT plan could not be built
+    |   `-- PlanRefusedError           it was built and is not what was asked for: precision, numbers
     |-- CacheError               the folder of built plans cannot be written
     |-- RenderError              the renderer of invented people
     `-- TrainingError            training cannot start, or diverged
@@ -29,6 +31,9 @@ Only the command line catches the whole tree; everyone else catches the leaf tha
 from __future__ import annotations
 
 from typing import Any, Literal
+
+DeviceFault = Literal["lost", "out_of_memory", "driver", "missing"]
+RuntimeFault = Literal["failed", "bad_output"] | DeviceFault
 
 
 class PersonacamError(Exception):
@@ -102,9 +107,22 @@ class RuntimeFailure(PersonacamError):  # noqa: N818 - "RuntimeError" is taken, 
     ``kind`` is ``bad_output`` when it ran and gave numbers that cannot be used (NaN, infinities).
     """
 
-    def __init__(self, message: str, *, hint: str, kind: Literal["failed", "bad_output"] = "failed") -> None:
+    kind: RuntimeFault
+
+    def __init__(self, message: str, *, hint: str, kind: RuntimeFault = "failed") -> None:
         super().__init__(message, hint=hint)
         self.kind = kind
+
+
+class DeviceError(RuntimeFailure):
+    """The graphics card or its driver.
+
+    ``kind`` is ``lost`` when nothing of this process can run there any more, ``out_of_memory`` when the card's or the
+    pinned memory is used up, ``missing`` when there is no card or no driver, and ``driver`` for everything else.
+    """
+
+    def __init__(self, message: str, *, hint: str, kind: DeviceFault = "driver") -> None:
+        super().__init__(message, hint=hint, kind=kind)
 
 
 class PersonaError(PersonacamError):
@@ -132,7 +150,11 @@ class ExportError(PersonacamError):
 
 
 class BuildError(PersonacamError):
-    """A TensorRT plan could not be built, or is not what was asked for."""
+    """A TensorRT plan could not be built."""
+
+
+class PlanRefusedError(BuildError):
+    """A plan was built without complaint, and its precision or its numbers are not what was asked for."""
 
 
 class CacheError(PersonacamError):

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from engines.errors import PersonacamError, SettingsError
-from realtime import cli_gallery, cli_people, cli_report, cli_train, cli_train_stages
+from realtime import cli_engines, cli_gallery, cli_people, cli_report, cli_train, cli_train_stages
 from realtime.config import Settings, resolve
 from realtime.console import console, end_with, errors_explained, print_json, say
 from realtime.policy import FailurePolicy
@@ -30,6 +30,7 @@ models_app = typer.Typer(help="Optional detection models.", no_args_is_help=True
 app.add_typer(personas_app, name="personas")
 app.add_typer(models_app, name="models")
 app.add_typer(cli_people.people_app, name="people")
+app.add_typer(cli_engines.engines_app, name="engines")
 app.add_typer(cli_train.train_app, name="train")
 cli_train_stages.add_verbs(cli_train.train_app)
 cli_report.add_verb(cli_train.train_app)
@@ -111,7 +112,10 @@ def run(
     pace: Annotated[str | None, typer.Option(help="Files: auto, on (own rate), off (every frame, fast).")] = None,
     detector: Annotated[str | None, typer.Option(help="mesh or insightface.", show_default="mesh")] = None,
     insightface_pack: Annotated[Path | None, typer.Option(help="Folder with the pack's .onnx files.")] = None,
-    runtime: Annotated[str | None, typer.Option(help="auto, openvino or onnxruntime.", show_default="auto")] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(help="auto, tensorrt, tensorrt-rtx, openvino or onnxruntime.", show_default="auto"),
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="auto, f32 or bf16.", show_default="auto")] = None,
     threads: Annotated[int | None, typer.Option(help="Of each inference session.", show_default="1")] = None,
     colour_strength: Annotated[float | None, typer.Option(help="0 persona's colours .. 1 wearer's.")] = None,

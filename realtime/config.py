@@ -54,7 +54,8 @@ class Settings(BaseModel):
     sinks are files or null."""
     detector: Literal["mesh", "insightface"] = "mesh"
     insightface_pack: Path | None = None
-    runtime: Literal["auto", "openvino", "onnxruntime"] = "auto"
+    runtime: Literal["auto", "tensorrt", "tensorrt-rtx", "openvino", "onnxruntime"] = "auto"
+    """auto: TensorRT where there is an NVIDIA card and the package for it, else OpenVINO, else ONNX Runtime."""
     precision: Literal["auto", "f32", "bf16"] = "auto"
     threads: int = Field(1, ge=1, le=64)
     """Of one inference session."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes.util
 import importlib
 import importlib.metadata
 import os
@@ -13,10 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engines.errors import MissingDependencyError
+from engines.errors import DeviceError, MissingDependencyError
+from engines.runtimes.cuda import Card, Cuda
 from engines.runtimes.openvino import import_openvino, openvino_core
 from realtime import v4l2
 from realtime.camera import camera_list_note, list_cameras
+from realtime.engine_plan import RTX_COMPUTE, choose
 from realtime.models import default_insightface_folder, locate_insightface
 from realtime.sink import display_problem
 from realtime.virtualcam import LOAD_LOOPBACK, repair
@@ -190,9 +191,7 @@ def _windows_cameras() -> list[str]:
 def check_runtimes() -> list[Finding]:
     """What can execute the networks, fastest first."""
     found = []
-    if ctypes.util.find_library("cuda") is not None:
-        text = "an NVIDIA driver is here; this version runs on the CPU all the same"
-        found.append(Finding("runtime", "warn", text, "nothing to do: TensorRT engines come with a later version"))
+    found += check_card()
     with contextlib.suppress(MissingDependencyError):
         try:
             openvino = import_openvino()
@@ -209,6 +208,20 @@ def check_runtimes() -> list[Finding]:
     if not any(finding.state == "ok" for finding in found):
         found.append(Finding("runtime", "fail", "nothing can execute the networks", "pip install openvino onnxruntime"))
     return found
+
+
+def check_card(find: Callable[[], Card] = lambda: Cuda().card) -> list[Finding]:
+    """The NVIDIA card, and whether personas run on it; nothing where there is no driver."""
+    try:
+        card = find()
+    except DeviceError as error:
+        return [] if error.kind == "missing" else [Finding("runtime", "warn", error.message, error.hint)]
+    text = f"{card.name} (SM {card.sm}, {card.memory_bytes / 2**30:.0f} GiB)"
+    choice = choose("auto", card)
+    if isinstance(choice, str):
+        fix = "pip install 'personacam[rtx]'" if card.compute in RTX_COMPUTE else "pip install 'personacam[tensorrt]'"
+        return [Finding("runtime", "warn", f"{text} is not used: {choice}", fix)]
+    return [Finding("runtime", "ok", f"{text}: personas run on it as {choice.backend} engines, FP16")]
 
 
 def check_encoder() -> Finding:

@@ -16,14 +16,18 @@ import platformdirs
 
 from engines.errors import PersonacamError, SettingsError
 from engines.persona import Persona, read_persona
-from engines.runtimes import open_runtime
-from engines.runtimes.base import Runtime, RuntimeName
-from engines.types import Frame, Swap
+from engines.runtimes import DEFAULT_ORDER, open_runtime
+from engines.runtimes.base import LiveRuntime, Runtime
+from engines.runtimes.onnx import OnnxRuntime
+from engines.types import F32, U8, Frame, Swap
 from realtime import kernels
 from realtime.blend import BlendConfig, Blender
 from realtime.capture import CaptureThread, Source, SourceConfig, open_source
+from realtime.check_crops import demo_crops
 from realtime.config import Settings
 from realtime.detect import Detector, InsightDetector, MeshDetector
+from realtime.engine_plan import live_runtime
+from realtime.engine_switch import EngineSwitch
 from realtime.models import default_insightface_folder, locate_insightface
 from realtime.pipeline import Limits, Pipeline, Stages
 from realtime.policy import FailurePolicy, PolicyGate
@@ -73,9 +77,19 @@ def _detector(settings: Settings) -> Detector:
 
 
 def open_swap_runtime(persona: Persona, settings: Settings) -> Runtime:
-    """Load the persona's network in the wanted or first working runtime."""
-    prefer: tuple[RuntimeName, ...] | None = None if settings.runtime == "auto" else (settings.runtime,)
+    """Load the persona's network in the wanted runtime, or the first working one, which engines fall back to."""
+    prefer = [name for name in DEFAULT_ORDER if name == settings.runtime] or None
     return open_runtime(persona.swap_onnx, prefer=prefer, precision=settings.precision, threads=settings.threads)
+
+
+def wearer_crops(size: int) -> tuple[U8, F32]:
+    """Real crops (N, S, S, 3) and mesh points to compare a new engine on: of the shipped clip."""
+    source, detector = open_source(str(demo_clip()), SourceConfig()), MeshDetector.load()
+    try:
+        return demo_crops(source, detector, size)
+    finally:
+        source.close()
+        detector.close()
 
 
 def _is_offline(source: Source, sinks: list[Sink]) -> bool:
@@ -114,15 +128,21 @@ class Signals:
                 signal.signal(number, handler)
 
 
-def _wear(settings: Settings, stack: ExitStack, say: Say) -> tuple[Persona, Runtime, Stages]:
+def _wear(settings: Settings, stack: ExitStack, say: Say) -> tuple[Persona, LiveRuntime, Stages]:
     """Persona, its runtime and all stages; ``stack`` closes the networks."""
     persona = read_persona(persona_store().find(settings.persona, settings.tier))
     labelled = resolve_label(settings.label, persona.manifest.kind)
-    runtime = open_swap_runtime(persona, settings)
+    portable = open_swap_runtime(persona, settings)
+    stack.callback(portable.close)
+    if isinstance(portable, OnnxRuntime) and portable.fell_back is not None:
+        say(portable.fell_back)
+    size = persona.manifest.crop_size
+    runtime = live_runtime(persona, settings, portable, say=say, crops=lambda: wearer_crops(size))
     stack.callback(runtime.close)
     detector = _detector(settings)
     stack.callback(detector.close)
-    say(f"persona {persona.manifest.title} ({persona.manifest.kind}), {runtime.name} {runtime.precision}")
+    until = " until the engine is ready" if isinstance(runtime, EngineSwitch) else ""
+    say(f"persona {persona.manifest.title} ({persona.manifest.kind}), {runtime.name} {runtime.precision}{until}")
     swapper = Swapper(persona, runtime)
     blend = BlendConfig(settings.erode, settings.feather, colour_strength=settings.colour_strength)
     compiled = kernels.warm_up()
@@ -178,6 +198,10 @@ def run_session(
             watch=watch,
             sent=_Negotiation(source, say).look,
         )
+        if isinstance(runtime, EngineSwitch):
+            runtime.start()
+            if not (paced or source.live):
+                runtime.wait()  # a recording at any rate has the time, and then one runtime makes all of it
         capture.start()
         signals.running = True
         error = _run(pipeline, stop)
@@ -186,6 +210,8 @@ def run_session(
         finishing = _finish(sinks, say)
         error = error or finishing
         report = _report(settings, persona, runtime, source, capture, pipeline)
+        if isinstance(runtime, EngineSwitch):
+            report["engine"] = runtime.report()
         report["error"] = None if error is None else {"message": error.message, "hint": error.hint}
     return Result(report, trace, error)
 
@@ -249,7 +275,12 @@ def _close_quietly(sink: Sink) -> None:
 
 
 def _report(
-    settings: Settings, persona: Persona, runtime: Runtime, source: Source, capture: CaptureThread, pipeline: Pipeline
+    settings: Settings,
+    persona: Persona,
+    runtime: LiveRuntime,
+    source: Source,
+    capture: CaptureThread,
+    pipeline: Pipeline,
 ) -> dict[str, Any]:
     counts, summary = pipeline.counts, pipeline.trace.summary()
     return {

@@ -1,63 +1,124 @@
-"""The persona's face for one aligned face: pixels in, pixels and mask out, through the persona's network."""
+"""The persona's face for one aligned face: pixels in, pixels and mask out, through the persona's network.
+
+Two seams: a ``LiveRuntime`` takes and gives bytes itself; around a ``Runtime``, which takes and gives float32,
+``PlanarRuntime`` does the conversion.
+"""
 
 from __future__ import annotations
+
+import threading
+from collections.abc import Callable
 
 import numpy as np
 
 from engines.errors import DataError, RuntimeFailure
-from engines.persona import Persona
-from engines.runtimes import Runtime
-from engines.types import F32, AlignedFace, Swap
+from engines.persona import Manifest, Persona
+from engines.runtimes.base import LiveRuntime, Precision, Runtime, RuntimeName
+from engines.types import F32, U8, AlignedFace, Swap
 from engines.wearer import WearerCalibration
 from realtime import kernels
 
 
-class Swapper:
-    """Runs a persona's network. Owns its buffers, not the runtime; one thread at a time."""
+class PlanarRuntime:
+    """``LiveRuntime`` over a float32 ``Runtime``, which it closes when it is closed itself."""
 
-    def __init__(self, persona: Persona, runtime: Runtime) -> None:
-        """``runtime`` runs ``persona.swap_onnx``. Raises RuntimeFailure when it runs something else."""
-        manifest = persona.manifest
+    def __init__(self, manifest: Manifest, runtime: Runtime) -> None:
+        """``runtime`` runs the persona's ``swap_onnx``. Raises RuntimeFailure when it runs something else."""
         inputs, outputs = manifest.network_inputs(), manifest.network_outputs()
         if dict(runtime.inputs) != inputs or dict(runtime.outputs) != outputs:
             raise RuntimeFailure(
                 f"the runtime's network does not fit the persona {manifest.name}", hint="open it from persona.swap_onnx"
             )
+        self.name: RuntimeName = runtime.name
+        self.precision: Precision = runtime.precision
         self.crop_size = manifest.crop_size
-        """S: side of the aligned faces that :meth:`swap` takes."""
         self.swap_size = manifest.output_size
-        """T: side of the swaps that it gives."""
-        self._manifest = manifest
+        self._takes_points = manifest.mesh_points > 0
+        self._calibrated = manifest.code_calibration
         self._runtime = runtime
         self._feeds: dict[str, F32] = {name: np.zeros(shape, np.float32) for name, shape in inputs.items()}
-        if manifest.code_calibration:
+        if self._calibrated:
             self._feeds["code_gain"].fill(1.0)
         self._pixels = np.zeros((self.swap_size, self.swap_size, 3), np.uint8)
         self._mask = np.zeros((self.swap_size, self.swap_size), np.uint8)
+
+    def calibrate(self, gain: F32, shift: F32) -> None:
+        """See ``LiveRuntime``."""
+        if self._calibrated:
+            # New arrays in a new dict: a swap in progress keeps the pair that it began with.
+            changed = {"code_gain": gain, "code_shift": shift}
+            self._feeds = self._feeds | {
+                name: np.array(value[None], np.float32, order="C") for name, value in changed.items()
+            }
+
+    def swap(self, crop: U8, points: F32 | None) -> tuple[U8, U8]:
+        """See ``LiveRuntime``."""
+        feeds = self._feeds
+        kernels.bgr_to_planar(crop, feeds["face"])
+        if self._takes_points:
+            _take_points(points, feeds["points"], feeds["present"])
+        outputs = self._runtime.run(feeds)
+        faults = kernels.planar_to_bgr(outputs["swap"], outputs["mask"], self._pixels, self._mask)
+        if faults:
+            raise RuntimeFailure(
+                f"the persona's network gave {faults} numbers that are not finite",
+                hint="try --precision f32 or --runtime onnxruntime",
+                kind="bad_output",
+            )
+        return self._pixels, self._mask
+
+    def close(self) -> None:
+        """See ``LiveRuntime``."""
+        self._runtime.close()
+
+
+class Swapper:
+    """Runs a persona's network, and exchanges it for another one between two faces. Owns no runtime."""
+
+    def __init__(self, persona: Persona, runtime: Runtime | LiveRuntime) -> None:
+        """``runtime`` runs ``persona.swap_onnx``. Raises RuntimeFailure when it runs something else."""
+        self._manifest = persona.manifest
+        self._live = _live(persona, runtime)
+        self.crop_size = persona.manifest.crop_size
+        """S: side of the aligned faces that :meth:`swap` takes."""
+        self.swap_size = persona.manifest.output_size
+        """T: side of the swaps that it gives."""
+        self._wearer: WearerCalibration | None = None
+        self._lock = threading.Lock()
+        """Of ``_next``, ``_wearer`` and who is calibrated; never held while a network runs."""
+        self._next: tuple[Manifest, LiveRuntime, Callable[[], None]] | None = None
 
     def calibrate(self, wearer: WearerCalibration | None) -> None:
         """Use this wearer's calibration from the next face on; None: none. May be called from another thread.
 
         Raises DataError for a calibration of another encoder, and for any where the persona takes none.
         """
-        manifest = self._manifest
-        if wearer is None:
-            if not manifest.code_calibration:
-                return
-            gain, shift = np.ones(manifest.code_size, np.float32), np.zeros(manifest.code_size, np.float32)
-        elif not manifest.code_calibration:
-            raise DataError(f"the persona {manifest.name} takes no calibration", hint="use a newer file of it")
-        elif wearer.gain.shape != (manifest.code_size,) or wearer.encoder_sha256 not in (None, manifest.encoder_sha256):
-            raise DataError(
-                f"the calibration is not of the encoder of {manifest.name}", hint="calibrate again with this persona"
+        with self._lock:
+            manifest, live = self._next[:2] if self._next else (self._manifest, self._live)
+            _calibrate(manifest, live, wearer)
+            self._wearer = wearer
+
+    def wear(self, persona: Persona, runtime: Runtime | LiveRuntime, exchanged: Callable[[], None]) -> None:
+        """Another persona from the next face on. May be called from another thread.
+
+        ``exchanged`` is called then, in the thread of :meth:`swap`: the runtime before is free from there on. The
+        wearer's calibration is kept where it is of the same encoder. Raises RuntimeFailure for a network of other
+        sizes or one that does not fit the persona.
+        """
+        live = _live(persona, runtime)
+        if (live.crop_size, live.swap_size) != (self.crop_size, self.swap_size):
+            raise RuntimeFailure(
+                f"{persona.manifest.name} works with other picture sizes than the persona before",
+                hint="stop and start with that persona, or choose the same tier",
             )
-        else:
-            gain, shift = wearer.gain, wearer.shift
-        # New arrays in a new dict: a swap in progress keeps the pair that it began with.
-        changed = {"code_gain": gain, "code_shift": shift}
-        self._feeds = self._feeds | {
-            name: np.array(value[None], np.float32, order="C") for name, value in changed.items()
-        }
+        with self._lock:
+            if self._next is not None:
+                raise RuntimeFailure("another persona is being put on already", hint="wait for the next face")
+            try:
+                _calibrate(persona.manifest, live, self._wearer)
+            except DataError:
+                self._wearer = None
+            self._next = persona.manifest, live, exchanged
 
     def swap(self, face: AlignedFace) -> Swap:
         """The persona's face. Its arrays belong to the swapper until the next call.
@@ -70,29 +131,54 @@ class Swapper:
                 f"an aligned face of {face.pixels.shape}, not of side {self.crop_size}",
                 hint="align with swapper.crop_size",
             )
-        feeds = self._feeds
-        kernels.bgr_to_planar(face.pixels, feeds["face"])
-        if self._manifest.mesh_points:
-            self._take_points(face.points, feeds["points"], feeds["present"])
-        outputs = self._runtime.run(feeds)
-        faults = kernels.planar_to_bgr(outputs["swap"], outputs["mask"], self._pixels, self._mask)
-        if faults:
-            raise RuntimeFailure(
-                f"the persona's network gave {faults} numbers that are not finite",
-                hint="try --precision f32 or --runtime onnxruntime",
-                kind="bad_output",
-            )
-        return Swap(face, self._pixels, self._mask)
+        if self._next is not None:
+            self._exchange()
+        pixels, mask = self._live.swap(face.pixels, face.points)
+        return Swap(face, pixels, mask)
 
-    @staticmethod
-    def _take_points(points: F32 | None, into: F32, present: F32) -> None:
-        """Fill the network's (1, P, 2) points and (1, 1) flag. Raises RuntimeFailure for another number of points."""
-        if points is not None and points.shape != into.shape[1:]:
-            raise RuntimeFailure(
-                f"mesh points of {points.shape}, not {into.shape[1:]}", hint="take them from mesh_subset.crop_points"
-            )
-        present.fill(0.0 if points is None else 1.0)
-        if points is None:
-            into.fill(0.0)
-        else:
-            into[0] = points
+    def _exchange(self) -> None:
+        with self._lock:
+            following, self._next = self._next, None
+            if following is None:
+                return
+            self._manifest, self._live, exchanged = following
+        exchanged()
+
+
+def _live(persona: Persona, runtime: Runtime | LiveRuntime) -> LiveRuntime:
+    """``runtime`` as one that takes and gives bytes. Raises RuntimeFailure when it does not fit the persona."""
+    manifest = persona.manifest
+    live = runtime if isinstance(runtime, LiveRuntime) else PlanarRuntime(manifest, runtime)
+    if (live.crop_size, live.swap_size) != (manifest.crop_size, manifest.output_size):
+        raise RuntimeFailure(
+            f"the runtime's network does not fit the persona {manifest.name}", hint="open it for this persona"
+        )
+    return live
+
+
+def _calibrate(manifest: Manifest, live: LiveRuntime, wearer: WearerCalibration | None) -> None:
+    """Raises DataError for a calibration of another encoder, and for any where the persona takes none."""
+    if wearer is None:
+        if manifest.code_calibration:
+            live.calibrate(np.ones(manifest.code_size, np.float32), np.zeros(manifest.code_size, np.float32))
+    elif not manifest.code_calibration:
+        raise DataError(f"the persona {manifest.name} takes no calibration", hint="use a newer file of it")
+    elif wearer.gain.shape != (manifest.code_size,) or wearer.encoder_sha256 not in {None, manifest.encoder_sha256}:
+        raise DataError(
+            f"the calibration is not of the encoder of {manifest.name}", hint="calibrate again with this persona"
+        )
+    else:
+        live.calibrate(wearer.gain, wearer.shift)
+
+
+def _take_points(points: F32 | None, into: F32, present: F32) -> None:
+    """Fill the network's (1, P, 2) points and (1, 1) flag. Raises RuntimeFailure for another number of points."""
+    if points is not None and points.shape != into.shape[1:]:
+        raise RuntimeFailure(
+            f"mesh points of {points.shape}, not {into.shape[1:]}", hint="take them from mesh_subset.crop_points"
+        )
+    present.fill(0.0 if points is None else 1.0)
+    if points is None:
+        into.fill(0.0)
+    else:
+        into[0] = points

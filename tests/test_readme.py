@@ -26,6 +26,8 @@ LONG = {
     "personacam people sheet": _SMALL,
     "personacam people clip": ["--dry-run"],
     "personacam people dataset": ["--dry-run"],
+    "personacam train gallery": ["--dry-run"],
+    "personacam train report": ["--dry-run"],
     "personacam train universal": ["--help"],
     "personacam train enroll": ["--help"],
     "personacam train refine": ["--help"],

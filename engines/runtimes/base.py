@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
 RuntimeName = Literal["openvino", "onnxruntime"]
+"""Of those that run any graph, float32 in and out."""
+EngineName = Literal["tensorrt", "tensorrt-rtx"]
+"""Of those that run plans, built for one card."""
+LiveName = RuntimeName | EngineName
 Precision = Literal["f32", "bf16"]
+LivePrecision = Precision | Literal["f16"]
 
 
 class Runtime(Protocol):
@@ -33,4 +39,53 @@ class Runtime(Protocol):
 
     def close(self) -> None:
         """Free the network."""
+        ...
+
+
+@runtime_checkable
+class LiveRuntime(Protocol):
+    """One persona's network from bytes to bytes: what the live path calls once a frame.
+
+    Conversion and layout are inside, so that an engine on a graphics card is sent a quarter of the bytes. Used from one
+    thread at a time, except ``calibrate``; ``close`` may be called twice.
+    """
+
+    @property
+    def name(self) -> LiveName:
+        """What computes now."""
+        ...
+
+    @property
+    def precision(self) -> LivePrecision:
+        """In what it computes."""
+        ...
+
+    crop_size: int
+    """S: side of the crops that ``swap`` takes."""
+    swap_size: int
+    """T: side of the pictures that it gives."""
+
+    def swap(self, crop: Bytes, points: Array | None) -> tuple[Bytes, Bytes]:
+        """(S, S, 3) BGR crop and (P, 2) mesh points, or None -> (T, T, 3) BGR picture and (T, T) mask.
+
+        Both belong to the runtime until the next call. Points are ignored by a network that takes none. Raises
+        RuntimeFailure; with kind ``bad_output`` when the network gave numbers that are not finite.
+        """
+        ...
+
+    def calibrate(self, gain: Array, shift: Array) -> None:
+        """(C,) each: the wearer's calibration from the next swap on. May be called from any thread."""
+        ...
+
+    def close(self) -> None:
+        """Free the network."""
+        ...
+
+
+@runtime_checkable
+class Resettable(Protocol):
+    """A runtime on a card that can be lost."""
+
+    def abandon(self) -> None:
+        """Close it, and clear away whatever else this process has on the lost card."""
         ...

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 from engines.errors import MissingDependencyError, RuntimeFailure
 from engines.runtimes.base import Array, Precision, RuntimeName
 from engines.runtimes.checks import check_feeds, static_shape
+
+_log = logging.getLogger("personacam")
 
 PROVIDERS: tuple[tuple[str, dict[str, str]], ...] = (
     ("CUDAExecutionProvider", {"use_tf32": "0"}),
@@ -72,6 +75,10 @@ class OnnxRuntime:
         self.outputs: Mapping[str, tuple[int, ...]] = _shapes(self._session.get_outputs())
         self.provider: str = self._session.get_providers()[0]
         """The execution provider in use."""
+        self.fell_back = _fallen_back([entry[0] for entry in providers], self._session.get_providers())
+        """What did not come of the providers that were asked for, in one line; None when all did."""
+        if self.fell_back is not None:
+            _log.warning("%s", self.fell_back)
         self._results: dict[str, Array] = {name: np.zeros(shape, np.float32) for name, shape in self.outputs.items()}
         self._binding: Any = self._session.io_binding()
         for name, array in self._results.items():
@@ -107,6 +114,14 @@ def _options(ort: ModuleType, threads: int, available: set[str]) -> Any:
     if "DmlExecutionProvider" in available:
         options.enable_mem_pattern = False  # DirectML's documented requirement
     return options
+
+
+def _fallen_back(asked: Sequence[str], used: Sequence[str]) -> str | None:
+    """ONNX Runtime drops a provider whose libraries do not load and goes on with the next, without an error."""
+    lost = [name for name in asked if name not in used]
+    if not lost:
+        return None
+    return f"ONNX Runtime was asked for {', '.join(lost)} and runs on {used[0]}: personacam doctor"
 
 
 def _shapes(values: list[Any]) -> dict[str, tuple[int, ...]]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from engines.errors import DeviceError, DeviceFault
+from engines.runtimes.cuda import Card
 from realtime import doctor, v4l2
 from realtime.doctor import Finding, diagnose, to_dict
 
@@ -89,3 +91,27 @@ def test_other_systems(tmp_path: Path) -> None:
         found = doctor.check_virtual_camera(platform, tmp_path / "a" / "b" / "c")
         assert [finding.topic for finding in found] == ["virtual camera"]
         assert found[0].state == "ok" or found[0].repair
+
+
+def test_the_nvidia_card_and_what_is_missing_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = Card("Fake 4090", (8, 9), 12080, 24 << 30)
+    installed: set[str] = set()
+    monkeypatch.setattr("realtime.engine_plan.importlib.util.find_spec", lambda name: name in installed or None)
+    (missing,) = doctor.check_card(lambda: card)
+    assert (missing.state, missing.repair) == ("warn", "pip install 'personacam[rtx]'")
+    assert "Fake 4090 (SM 8.9, 24 GiB)" in missing.text
+    (hopper,) = doctor.check_card(lambda: Card("Fake H200", (9, 0), 12080, 141 << 30))
+    assert hopper.repair == "pip install 'personacam[tensorrt]'"
+    installed.add("tensorrt_rtx")
+    (ready,) = doctor.check_card(lambda: card)
+    assert ready.state == "ok"
+    assert "tensorrt-rtx" in ready.text
+
+
+@pytest.mark.parametrize(("kind", "lines"), [("missing", 0), ("driver", 1), ("lost", 1)])
+def test_a_driver_that_fails_is_reported_and_none_at_all_is_not(kind: DeviceFault, lines: int) -> None:
+    def find() -> Card:
+        raise DeviceError("broken", hint="update it", kind=kind)
+
+    found = doctor.check_card(find)
+    assert [finding.repair for finding in found] == ["update it"] * lines
