@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from engines.cache import Entry, PlanCache
     from engines.persona import Persona
     from engines.ready_plan import ReadyPlan, Target
-    from engines.types import F32, U8
 
 engines_app = typer.Typer(help="TensorRT engines for NVIDIA cards, built from personas.", no_args_is_help=True)
 
@@ -131,6 +130,7 @@ def _ready(persona: Persona, target: Target, cache: PlanCache, precision: Any, *
     """Build with a line that shows how long it has taken, and usually takes."""
     from engines.plan_check import opened_plan
     from engines.ready_plan import ready_plan
+    from realtime.session import wearer_crops
 
     what = f"{persona.manifest.name} for SM {target.sm[0]}.{target.sm[1]}"
     with console.status(f"preparing {what}") as status:
@@ -143,28 +143,13 @@ def _ready(persona: Persona, target: Target, cache: PlanCache, precision: Any, *
             persona.swap_onnx,
             target,
             cache,
-            lambda: _crops(persona.manifest.crop_size),
+            lambda: wearer_crops(persona.manifest.crop_size),
             precision=precision,
             name=persona.manifest.name,
             open_plan=opened_plan if here else None,
             say=say,
             progress=progress,
         )
-
-
-def _crops(size: int) -> tuple[U8, F32]:
-    from realtime.capture import open_source
-    from realtime.check_crops import demo_crops
-    from realtime.detect import MeshDetector
-    from realtime.session import demo_clip
-    from realtime.source import SourceConfig
-
-    source, detector = open_source(str(demo_clip()), SourceConfig()), MeshDetector.load()
-    try:
-        return demo_crops(source, detector, size)
-    finally:
-        source.close()
-        detector.close()
 
 
 def _report(persona: Persona, target: Target, ready: ReadyPlan) -> dict[str, Any]:

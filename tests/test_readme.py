@@ -33,6 +33,7 @@ LONG = {
     "personacam train refine": ["--help"],
     "python benchmarks/score_people.py": ["--help"],
     "python benchmarks/bench_people.py": ["--help"],
+    "python benchmarks/bench_engine.py": ["--help"],
     "personacam train --out runs/first": ["--dry-run"],
     "personacam export --run runs/first": ["--help"],
     "python -m calibration.demo_footage --out realtime/demo": ["--help"],
@@ -51,7 +52,12 @@ def commands() -> list[str]:
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PERSONACAM_CACHE": str(folder / "cache"),
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+    }
     return subprocess.run(
         command, capture_output=True, text=True, timeout=240, cwd=folder, env=environment, check=False
     )
