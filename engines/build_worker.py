@@ -1,4 +1,6 @@
-"""The part of a build that talks to TensorRT, in a process of its own: ``python -m engines.build_worker FOLDER``.
+"""The part of a build that talks to TensorRT, in a process of its own.
+
+    python -m engines.build_worker FOLDER
 
 A build holds the interpreter for seconds to minutes, takes gigabytes, and its libraries were seen to crash at exit
 where there is no driver: none of this must reach the process that shows frames. FOLDER holds ``model.onnx`` and

@@ -1,4 +1,4 @@
-"""The verbs of ``personacam engines``: TensorRT plans, built ahead of the first run, listed and removed."""
+"""The verbs of the group ``engines``: TensorRT plans, built ahead of the first run, listed and removed."""
 
 from __future__ import annotations
 

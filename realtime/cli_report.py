@@ -176,7 +176,7 @@ def report(
     sheet.png. About a second a frame and persona.
     """
     with errors_explained(as_json=as_json):
-        need_packages("the report", ("moderngl", "scipy", "dlib", "face_recognition_models"))
+        need_packages("the report", ("moderngl", "scipy"))
         from calibration.gallery import gallery
         from calibration.report_people import ReportPlan
 
@@ -186,6 +186,7 @@ def report(
             print_json({"out": str(out), "tier": tier.value, "seed": seed, "wearers": wearers, "frames": frames,
                         "personas": {name: str(p.path) for name, p in found.items()}})  # fmt: skip
             return
+        need_packages("recognising faces", ("dlib", "face_recognition_models"), extra="train,identity")
         _make(out)
         known = gallery()
         people = [known[name] for name in found]

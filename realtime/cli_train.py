@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from engines.train import Progress, TrainConfig
 
 
-def need_packages(what: str, packages: Sequence[str]) -> None:
-    """Raise MissingDependencyError when ``what`` needs one of the training extra's packages that is not installed."""
+def need_packages(what: str, packages: Sequence[str], *, extra: str = "train") -> None:
+    """Raise MissingDependencyError when ``what`` needs one of an extra's packages that is not installed."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        hint = "in the folder of personacam: pip install '.[train]'"
+        hint = f"in the folder of personacam: pip install '.[{extra}]'"
         raise MissingDependencyError(f"{what} needs {', '.join(missing)}", hint=hint)
 
 

@@ -258,7 +258,7 @@ def check_personas(personas: Sequence[PersonaCheck]) -> list[Finding]:
         fix = None if good else f"delete the file {name}.persona; if it came with personacam, reinstall that"
         found.append(Finding("persona", "ok" if good else "fail", f"{name}: {detail}", fix))
     if not found:
-        found.append(Finding("persona", "fail", "there is none", "reinstall personacam; two come with it"))
+        found.append(Finding("persona", "fail", "there is none", "reinstall personacam; eight come with it"))
     return found
 
 

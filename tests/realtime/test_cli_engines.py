@@ -14,6 +14,7 @@ from engines.mesh_subset import MESH_SUBSET
 from engines.runtimes import cuda
 from realtime import cli_engines
 from realtime.cli import app
+from realtime.session import wearer_crops
 
 needs_rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None,
@@ -119,7 +120,7 @@ def test_the_card_at_hand_is_in_the_target(monkeypatch):
 
 
 def test_the_crops_are_faces_of_the_shipped_clip():
-    crops, points = cli_engines._crops(64)
+    crops, points = wearer_crops(64)
     assert crops.shape == (32, 64, 64, 3)
     assert points.shape == (32, len(MESH_SUBSET), 2)
     assert ((points > -0.2) & (points < 1.2)).all()
