@@ -335,7 +335,9 @@ class PersonaStore:
         if str(name_or_path) in names:
             return names[str(name_or_path)]
         near = difflib.get_close_matches(str(name_or_path), names, n=1, cutoff=0.5)
-        known = f"there are: {', '.join(names)}" if names else "there are none; reinstall personacam, eight come with it"
+        known = (
+            f"there are: {', '.join(names)}" if names else "there are none; reinstall personacam, eight come with it"
+        )
         raise PersonaNotFoundError(
             f"there is no persona {str(name_or_path)!r}", hint=f"did you mean {near[0]!r}?" if near else known
         )
