@@ -1,4 +1,4 @@
-"""How near the swap comes to the truth on the demo clip, for every shipped persona.
+"""How near the swap comes to the truth on the demo clip, for every persona that the clip has a truth of.
 
     python benchmarks/score_demo.py --json
 
@@ -18,19 +18,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from calibration.demo_truth import load_truth
 from realtime.demo import run_demo
-from realtime.session import persona_store
+from realtime.session import demo_clip, persona_store
 
 RESULTS = Path(__file__).with_name("results") / "demo_score.json"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--persona", nargs="*", help="all shipped ones unless named")
+    parser.add_argument("--persona", nargs="*", help="all that the clip has a truth of unless named")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     arguments = parser.parse_args()
-    names = arguments.persona or [path.stem for path in persona_store().list()]
+    truths = demo_clip().with_suffix(".npz")
+    names = arguments.persona or [p.stem for p in persona_store().list() if load_truth(truths, p.stem) is not None]
     table = Table("persona", "masked PSNR dB", "worst frame", "mask IoU", "frames swapped / sent", "runtime")
     rows = []
     with tempfile.TemporaryDirectory() as folder:

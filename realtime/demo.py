@@ -66,9 +66,7 @@ def run_demo(out: Path, persona: str | None, *, score: bool, say: Say) -> Result
     if score:
         truth = load_truth(demo_clip().with_suffix(".npz"), name)
         if truth is None:
-            raise SettingsError(
-                f"the demo has no true render of {name!r}", hint="score a shipped persona: vera or kofi"
-            )
+            raise SettingsError(f"the demo has no true render of {name!r}", hint="score one that it has: vera or kofi")
         scorer = Scorer(truth)
     result = run_session(settings, say=say, watch=scorer.watch if scorer else None)
     if scorer is not None:
