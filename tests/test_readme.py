@@ -34,6 +34,8 @@ LONG = {
     "python benchmarks/score_people.py": ["--help"],
     "python benchmarks/bench_people.py": ["--help"],
     "python benchmarks/bench_engine.py": ["--help"],
+    "python benchmarks/gallery_picture.py": ["--help"],
+    "python benchmarks/score_gap.py": ["--help"],
     "personacam train --out runs/first": ["--dry-run"],
     "personacam export --run runs/first": ["--help"],
     "python -m calibration.demo_footage --out realtime/demo": ["--help"],
