@@ -210,7 +210,10 @@ def test_a_file_is_never_called_stalled(monkeypatch):
 
 
 def test_memory_is_flat(tmp_path):
-    """Resident size over 400 frames; over 5,000 frames: python benchmarks/bench_pipeline.py --frames 5000."""
+    """Resident size over 600 frames; over 5,000 frames: python benchmarks/bench_pipeline.py --frames 5000.
+
+    Counted from the second time that the clip (300 frames) is opened: decoders and networks are all there by then.
+    """
     statm = Path("/proc/self/statm")
     if not statm.exists():
         pytest.skip("resident size is read from /proc")
@@ -220,9 +223,9 @@ def test_memory_is_flat(tmp_path):
         if frame.index % 100 == 0:
             sizes.append(int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6)
 
-    run_session(Settings(source="demo", sink=("null",), loop=True, frames=700), say=lambda _: None, watch=watch)
-    assert len(sizes) == 7
-    assert sizes[-1] - sizes[2] < 15
+    run_session(Settings(source="demo", sink=("null",), loop=True, frames=1001), say=lambda _: None, watch=watch)
+    assert len(sizes) == 11
+    assert sizes[-1] - sizes[4] < 15
 
 
 def test_frames_keep_their_numbers_in_a_loop():
