@@ -1,131 +1,94 @@
-"""Cameras and network streams through OpenCV: ask for format, size and rate, then say what was really given."""
+"""Cameras and network streams through OpenCV: ask for format, size and rate, then say what was really given.
+
+Which format is asked for first, and what comes after it, is in ``negotiate.py``; coming back after the camera was
+unplugged, and what a picture that stands still means, in ``reconnect.py``.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import cv2
 import numpy as np
 
-from engines.errors import SourceBusyError, SourceError, SourceFormatError, SourceLostError, SourceNotFoundError
+from engines.errors import SourceError, SourceFormatError, SourceLostError, SourceNotFoundError
 from engines.types import U8, Frame
 from realtime import v4l2
+from realtime.camera_list import device_path, explain, without_password
+from realtime.negotiate import Attempt, Negotiation, Wish, another_may_do, attempts, best_of
 from realtime.pacing import Clock, now_ns
 from realtime.source import SourceConfig
+from realtime.v4l2_controls import apply, slows_in_dim_light
+from realtime.v4l2_modes import list_modes
 
-MEASURED_FRAMES = 20
-"""Intervals between frames over which the real rate is measured."""
+MEASURED_FRAMES = 12
+"""Intervals between frames over which the rate is measured when the camera is opened."""
+LIVE_FRAMES = 90
+"""Intervals over which it is measured again while running: light changes."""
 _SETTLING_FRAMES = 3
 """Not measured: right after the start drivers give frames that were waiting."""
+_MEASURE_NS = 2_500_000_000
+"""Longest time for measuring a slow camera."""
+_FIRST_PICTURE_NS = 6_000_000_000
+"""Webcams take up to some seconds to their first picture: they wake up and set their exposure."""
 _URL_TIMEOUT_MS = 10_000
-_RAW_FOURCCS = frozenset({"YUYV", "YUY2", "UYVY"})
-_USB2_BYTES_PER_S = 24_000_000  # what one isochronous endpoint may carry: 3 x 1024 bytes every 125 us
+_OLDEST_STAMP_NS = 1_000_000_000
 _OPENCV_ERRORS_ONLY = 2  # cv::utils::logging::LOG_LEVEL_ERROR
 
 
-@dataclass(frozen=True, slots=True)
-class CameraInfo:
-    """One camera of this computer."""
-
-    index: int
-    """What ``--source`` takes."""
-    path: str
-    name: str
-
-
-def list_cameras(sysfs: Path = v4l2.SYSFS) -> list[CameraInfo]:
-    """The cameras that Linux knows and that give pictures. Empty elsewhere: see ``camera_list_note``.
-
-    A device that may not be asked (no rights, or held alone by another program) is listed, because it may be one.
-    """
-    found = []
-    for index, path, name in v4l2.nodes(sysfs):
-        capability = v4l2.query(path)
-        if capability is None or capability.captures:
-            found.append(CameraInfo(index, path, name))
-    return found
-
-
-def camera_list_note(platform: str = sys.platform) -> str | None:
-    """Why ``list_cameras`` cannot list here; None where it can."""
-    if platform == "linux":
-        return None
-    return "cameras are listed on Linux only; elsewhere try --source 0, then 1, 2, …"
-
-
-@dataclass(frozen=True, slots=True)
-class Negotiation:
-    """What was asked of a camera and what it gives. ``None`` in what was asked: its default."""
-
-    asked_fourcc: str
-    asked_size: tuple[int, int] | None
-    asked_fps: float | None
-    fourcc: str
-    size: tuple[int, int]
-    fps: float | None
-    """Measured; None until enough frames came."""
-
-    def faults(self) -> list[str]:
-        """Each way in which the camera gives less than was asked, with the likely cause."""
-        found = []
-        if self.fourcc and self.fourcc != self.asked_fourcc:
-            found.append(f"the format is {self.fourcc}, not {self.asked_fourcc}")
-        if self.asked_size is not None and self.size != self.asked_size:
-            found.append("the size differs; this camera may not have it")
-        if self.fps is not None and self.asked_fps is not None and self.fps < 0.85 * self.asked_fps:
-            bytes_per_s = self.size[0] * self.size[1] * 2 * self.asked_fps
-            if self.fourcc in _RAW_FOURCCS and bytes_per_s > _USB2_BYTES_PER_S:
-                cause = "raw pictures this large do not fit through USB 2; try a smaller size"
-            else:
-                cause = "often dim light, or more than this camera can"
-            found.append(f"the rate is low ({cause})")
-        return found
-
-    def __str__(self) -> str:
-        size = "default size" if self.asked_size is None else f"{self.asked_size[0]}x{self.asked_size[1]}"
-        rate = "" if self.asked_fps is None else f"@{self.asked_fps:g}"
-        rate_got = "rate not measured yet" if self.fps is None else f"at {self.fps:.1f} fps"
-        got = f"{self.fourcc or 'an unnamed format'} {self.size[0]}x{self.size[1]} {rate_got}"
-        faults = self.faults()
-        verdict = ": " + "; ".join(faults) if faults else ""
-        return f"asked {self.asked_fourcc} {size}{rate}, got {got}{verdict}"
-
-
 class CameraSource:
-    """A camera by index or device path, or a stream by address.
+    """A camera by index or device path, or a stream by address. It ends when the camera goes away.
 
-    The first picture is read and thrown away when opening, so ``size`` is what really comes. ``report`` names a
-    negotiation that went wrong; the measured rate appears in it after some twenty frames, as in ``measured_fps``.
+    Opening reads some pictures and throws them away: ``size`` is what really comes, ``measured_fps`` at which rate.
+    A camera that is too slow for a reason that another format may cure is opened again with the next one (see
+    ``negotiate.py``), at most ``MAX_ATTEMPTS`` times, and the best one is kept. ``report`` says what was given up.
+    ``again`` is the ``attempt`` that did before: a camera that comes back is asked for that at once.
     """
 
     live = True
 
-    def __init__(self, target: int | str, config: SourceConfig, clock: Clock = now_ns) -> None:
+    def __init__(
+        self, target: int | str, config: SourceConfig, clock: Clock = now_ns, again: Attempt | None = None
+    ) -> None:
         self._url = isinstance(target, str) and "://" in target
-        self.name = _without_password(target) if isinstance(target, str) else f"camera {target}"
-        self.measured_fps: float | None = None
-        self._config = config
-        self._clock = clock
+        self.name = without_password(target) if isinstance(target, str) else f"camera {target}"
+        self._target, self._config, self._clock = target, config, clock
+        self._path = None if self._url else device_path(target)
         self._index = 0
         self._first_ns = 0
         self._last_ns = -1
-        self._measure_from_ns = 0
-        self._capture = _open_capture(target, config, url=self._url)
-        self.size = self._first_picture(target)
-        self._fourcc = _fourcc_name(self._capture.get(cv2.CAP_PROP_FOURCC))
-        self._length = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)) if self._url else 0
+        self._measure_from: tuple[int, int] = (0, 0)
+        self.notes: tuple[str, ...] = ()
+        """What of the controls could not be set."""
+        self._length = 0
+        self.attempt: Attempt | None = None
+        """What it was opened with."""
+        if self._url:
+            self._capture = _open_url(str(target))
+            size = _first_picture(self._capture, target, clock)
+            self._length = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+            self._result = Negotiation("", None, None, "", size, None)
+        else:
+            self._capture, self._result = self._negotiate(again)
+        self.size = self._result.size
         nominal = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = float(nominal) if np.isfinite(nominal) and 1.0 <= nominal <= 1000.0 else config.fps or 30.0
 
     @property
+    def measured_fps(self) -> float | None:
+        """Frames a second that really come; None for a stream before its first frames."""
+        return self._result.fps
+
+    @property
     def negotiation(self) -> Negotiation:
         """What was asked, what came."""
-        config = self._config
-        return Negotiation(config.fourcc, config.size, config.fps, self._fourcc, self.size, self.measured_fps)
+        return self._result
 
     @property
     def report(self) -> str:
@@ -133,10 +96,12 @@ class CameraSource:
         if self._url:
             rate = "" if self.measured_fps is None else f", measured {self.measured_fps:.1f} fps"
             return f"{self.name}: {self.size[0]}x{self.size[1]}{rate}"
-        return f"{self.name}: {self.negotiation}"
+        return "; ".join([f"{self.name}: {self._result}", *self.notes])
 
     def read(self) -> Frame | None:
-        """The next picture, waiting at most some ten seconds. Raises SourceLostError when none comes any more."""
+        """The next picture, of any size. Raises SourceLostError when none comes any more: at once when the camera was
+        unplugged, after about a second when it hangs.
+        """
         try:
             good, pixels = self._capture.read()
         except cv2.error as error:
@@ -147,13 +112,14 @@ class CameraSource:
                 return None
             raise self._lost()
         picture = cast("U8", np.ascontiguousarray(pixels))
-        if (picture.shape[1], picture.shape[0]) != self.size or picture.ndim != 3:
-            raise SourceLostError(f"{self.name} changed its picture size", hint="start again")
+        if picture.ndim != 3:
+            raise SourceLostError(f"{self.name} gives no colour pictures any more", hint="start again")
+        captured_ns = arrived_ns if self._path is None else self._stamp(arrived_ns)
         if self._index == 0:
-            self._first_ns = arrived_ns
-        self._measure(arrived_ns)
-        self._last_ns = max(arrived_ns - self._first_ns, self._last_ns + 1)
-        frame = Frame(picture, self._index, arrived_ns, self._last_ns)
+            self._first_ns = captured_ns
+        self._measure_again(arrived_ns)
+        self._last_ns = max(captured_ns - self._first_ns, self._last_ns + 1)
+        frame = Frame(picture, self._index, captured_ns, self._last_ns)
         self._index += 1
         return frame
 
@@ -161,47 +127,133 @@ class CameraSource:
         """Release the camera. May be called twice."""
         self._capture.release()
 
-    def _measure(self, arrived_ns: int) -> None:
-        if self._index == _SETTLING_FRAMES:
-            self._measure_from_ns = arrived_ns
-        elif self._index == _SETTLING_FRAMES + MEASURED_FRAMES and arrived_ns > self._measure_from_ns:
-            self.measured_fps = MEASURED_FRAMES * 1e9 / (arrived_ns - self._measure_from_ns)
+    def _stamp(self, arrived_ns: int) -> int:
+        """When the driver had the picture, before it waited for us and was decoded. Drivers that keep another clock
+        than the monotonic one are not believed.
+        """
+        stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC)
+        if not np.isfinite(stamp) or not 0.0 < arrived_ns - stamp * 1e6 < _OLDEST_STAMP_NS:
+            return arrived_ns
+        return int(stamp * 1e6)
 
-    def _first_picture(self, target: int | str) -> tuple[int, int]:
-        good, pixels = self._capture.read()
-        if not good or pixels is None or pixels.ndim != 3:
-            self._capture.release()  # before asking who holds it: that would be us
-            raise _explain(target, "it was opened but gives no picture")
-        return int(pixels.shape[1]), int(pixels.shape[0])
+    def _measure_again(self, arrived_ns: int) -> None:
+        count, since_ns = self._measure_from
+        if self._index == _SETTLING_FRAMES or arrived_ns - since_ns > 10 * _MEASURE_NS:  # the computer slept
+            self._measure_from = (self._index, arrived_ns)
+        elif self._index - count == (MEASURED_FRAMES if self.measured_fps is None else LIVE_FRAMES) and count:
+            fps = (self._index - count) * 1e9 / max(arrived_ns - since_ns, 1)
+            before = self._result
+            after = replace(before, fps=fps)
+            # Said again only when it matters: the line is printed whenever it changes.
+            if before.fps is None or after.slow != before.slow:
+                self._result = after
+            self._measure_from = (self._index, arrived_ns)
+
+    def _negotiate(self, again: Attempt | None) -> tuple[cv2.VideoCapture, Negotiation]:
+        """Open the camera with the best that works. Raises the reason why not."""
+        if again is not None:
+            with contextlib.suppress(SourceFormatError):  # it came back as something else: ask for everything anew
+                return self._try(again, (), measure=False)
+        config = self._config
+        modes = () if self._path is None else list_modes(self._path)
+        results: list[tuple[Attempt, Negotiation]] = []
+        failure: SourceError | None = None
+        tried: list[str] = []
+        for attempt in attempts(modes, Wish(config.fourcc, config.size, config.fps)):
+            try:
+                capture, result = self._try(attempt, tried)
+            except SourceFormatError as error:  # another format may do; a camera that is busy or absent stays so
+                failure = error
+                tried.append(f"{_asked(attempt)} gave no picture")
+                continue
+            if not another_may_do(result):
+                return capture, result
+            results.append((attempt, result))
+            capture.release()
+            tried.append(f"{_asked(attempt)} came at {result.fps or 0.0:.1f} fps")
+        if not results:
+            raise failure or explain(self._target, "it cannot be opened")
+        return self._try(results[best_of([result for _, result in results])][0], tried)
+
+    def _try(
+        self, attempt: Attempt, tried: Sequence[str], *, measure: bool = True
+    ) -> tuple[cv2.VideoCapture, Negotiation]:
+        """Open it as ``attempt`` says and measure its rate."""
+        config, clock = self._config, self._clock
+        self.attempt = attempt
+        capture = _open_capture(self._target, attempt)
+        self.notes = tuple(apply(self._path, config.controls))
+        size = _first_picture(capture, self._target, clock)
+        fps = _measure(capture, self._target, clock) if measure else None
+        fourcc = v4l2.fourcc_name(_code(capture.get(cv2.CAP_PROP_FOURCC)))
+        slows = slows_in_dim_light(self._path)
+        return capture, Negotiation(config.fourcc, config.size, config.fps, fourcc, size, fps, slows, tuple(tried))
 
     def _lost(self) -> SourceLostError:
         what = "the stream stopped" if self._url else "it gives no more pictures"
-        hint = "check the network and the sender" if self._url else "plug the camera in again, then start again"
+        hint = "check the network and the sender" if self._url else "plug the camera in again"
         return SourceLostError(f"{self.name}: {what}", hint=hint)
 
 
-def _open_capture(target: int | str, config: SourceConfig, *, url: bool) -> cv2.VideoCapture:
+def _asked(attempt: Attempt) -> str:
+    size = "" if attempt.size is None else f" {attempt.size[0]}x{attempt.size[1]}"
+    rate = "" if attempt.rate is None else f"@{attempt.rate:g}"
+    return f"{attempt.fourcc or 'any format'}{size}{rate}"
+
+
+def _first_picture(capture: cv2.VideoCapture, target: int | str, clock: Clock) -> tuple[int, int]:
+    """(width, height) of what really comes. Raises why nothing does, after releasing the camera."""
+    deadline_ns = clock() + _FIRST_PICTURE_NS
+    while True:
+        began_ns = clock()
+        good, pixels = capture.read()
+        if good and pixels is not None and pixels.ndim == 3:
+            return int(pixels.shape[1]), int(pixels.shape[0])
+        now = clock()
+        if now > deadline_ns or now - began_ns < 100_000_000:  # refused at once: waiting longer does not help
+            capture.release()  # before asking who holds it: that would be us
+            raise explain(target, "it was opened but gives no picture")
+
+
+def _measure(capture: cv2.VideoCapture, target: int | str, clock: Clock) -> float:
+    """Frames a second, over a dozen of them. Raises SourceFormatError when it stops meanwhile, after releasing it."""
+    began_ns = start_ns = clock()
+    for number in range(_SETTLING_FRAMES + MEASURED_FRAMES):
+        if not capture.grab():  # not decoded: only their number counts
+            capture.release()
+            raise explain(target, "it stopped after its first pictures")
+        now = clock()
+        if number == _SETTLING_FRAMES - 1:
+            start_ns = now
+        elif number > _SETTLING_FRAMES and now - began_ns > _MEASURE_NS:
+            return (number + 1 - _SETTLING_FRAMES) * 1e9 / (now - start_ns)
+    return MEASURED_FRAMES * 1e9 / max(clock() - start_ns, 1)
+
+
+def _open_url(address: str) -> cv2.VideoCapture:
+    _prepare_opencv()
+    timeouts = [
+        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+        _URL_TIMEOUT_MS,
+        cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+        _URL_TIMEOUT_MS,
+    ]
+    capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, timeouts)
+    if not capture.isOpened():
+        raise SourceNotFoundError(
+            f"nothing can be read from {without_password(address)}",
+            hint="check the address, user name and password, and that the sender is running",
+        )
+    return capture
+
+
+def _open_capture(target: int | str, attempt: Attempt) -> cv2.VideoCapture:
     """An opened capture with format, size and rate asked for. Raises the reason why not."""
-    _quiet_opencv()
-    if url:
-        timeouts = [
-            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-            _URL_TIMEOUT_MS,
-            cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-            _URL_TIMEOUT_MS,
-        ]
-        capture = cv2.VideoCapture(str(target), cv2.CAP_FFMPEG, timeouts)
-        if not capture.isOpened():
-            raise SourceNotFoundError(
-                f"nothing can be read from {_without_password(str(target))}",
-                hint="check the address, user name and password, and that the sender is running",
-            )
-        return capture
-    if sys.platform == "linux":
-        path = f"/dev/video{target}" if isinstance(target, int) else target
-        if not Path(path).exists():
-            raise _explain(target, "there is no such device")
-    wishes = _wishes(config)
+    _prepare_opencv()
+    path = device_path(target)
+    if path is not None and not Path(path).exists():
+        raise explain(target, "there is no such device")
+    wishes = _wishes(attempt)
     for backend in _backends():
         capture = cv2.VideoCapture(target, backend, [number for wish in wishes for number in wish])
         if capture.isOpened():
@@ -214,16 +266,18 @@ def _open_capture(target: int | str, config: SourceConfig, *, url: bool) -> cv2.
                 capture.set(key, value)
             return capture
         capture.release()
-    raise _explain(target, "it cannot be opened")
+    raise explain(target, "it cannot be opened")
 
 
-def _wishes(config: SourceConfig) -> list[tuple[int, int]]:
+def _wishes(attempt: Attempt) -> list[tuple[int, int]]:
     """Properties in the order in which drivers want them: the format decides which sizes and rates there are."""
-    wishes = [(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*config.fourcc))]
-    if config.size is not None:
-        wishes += [(cv2.CAP_PROP_FRAME_WIDTH, config.size[0]), (cv2.CAP_PROP_FRAME_HEIGHT, config.size[1])]
-    if config.fps is not None:
-        wishes.append((cv2.CAP_PROP_FPS, round(config.fps)))
+    wishes = []
+    if attempt.fourcc is not None:
+        wishes.append((cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*attempt.fourcc)))
+    if attempt.size is not None:
+        wishes += [(cv2.CAP_PROP_FRAME_WIDTH, attempt.size[0]), (cv2.CAP_PROP_FRAME_HEIGHT, attempt.size[1])]
+    if attempt.rate is not None:
+        wishes.append((cv2.CAP_PROP_FPS, round(attempt.rate)))
     return wishes
 
 
@@ -238,59 +292,16 @@ def _backends(platform: str = sys.platform) -> tuple[int, ...]:
     return (cv2.CAP_ANY,)
 
 
-def _explain(target: int | str, problem: str) -> SourceError:
-    """Why a camera does not work: absent, held by somebody, forbidden, or no camera at all."""
-    name = f"camera {target}" if isinstance(target, int) else target
-    note = camera_list_note()
-    if note is not None:
-        return SourceNotFoundError(
-            f"{name}: {problem}",
-            hint=f"close programs that use it and allow camera access in the system's privacy settings; {note}",
-        )
-    path = f"/dev/video{target}" if isinstance(target, int) else target
-    if not Path(path).exists():
-        cameras = ", ".join(f"{camera.index} ({camera.name})" for camera in list_cameras())
-        there = f"there are: {cameras}" if cameras else "this computer shows no camera; plug one in"
-        return SourceNotFoundError(
-            f"{name}: there is no such device; {there}", hint="choose one with --source, or try --source pattern"
-        )
-    if not os.access(path, os.R_OK | os.W_OK):
-        return SourceError(
-            f"{name}: {path} may not be opened by this user",
-            hint="sudo usermod -a -G video $USER, then log in again",
-        )
-    capability = v4l2.query(path)
-    if capability is not None and not capability.captures:
-        return SourceFormatError(
-            f"{name}: {path} ({capability.card}) is no camera: nothing can be read from it",
-            hint="choose another one; personacam doctor lists them",
-        )
-    users = v4l2.holders(path)
-    if v4l2.is_streaming(path) or users:
-        who = ", ".join(users) if users else "another program, of another user"
-        return SourceBusyError(f"{name} is in use by {who}", hint="end that program or its video, then start again")
-    return SourceFormatError(
-        f"{name}: {problem}", hint="plug it in again, or try another size, for example --width 640 --height 480"
-    )
+def _prepare_opencv() -> None:
+    """No warnings by OpenCV about devices that cannot be opened or read: our errors say the same with the repair. And
+    a camera that hangs is noticed after one second instead of ten; OpenCV reads the variable once, at its first read.
 
-
-def _quiet_opencv() -> None:
-    """No warnings by OpenCV about devices that cannot be opened or read: our errors say the same with the repair.
-
-    It stays so, because a camera that is unplugged later warns too.
+    Both stay so, because a camera that is unplugged later warns too.
     """
     cv2.utils.logging.setLogLevel(_OPENCV_ERRORS_ONLY)
+    os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "1")
 
 
-def _fourcc_name(value: float) -> str:
-    """Turn OpenCV's number into its four letters, "MJPG"; empty when the back end does not say."""
-    code = int(value) & 0xFFFFFFFF if np.isfinite(value) else 0
-    letters = "".join(chr((code >> shift) & 0xFF) for shift in (0, 8, 16, 24)).strip()
-    return letters if letters.isprintable() and letters.isascii() and len(letters) >= 3 else ""
-
-
-def _without_password(address: str) -> str:
-    """An address without its user name and password: it is printed and logged."""
-    scheme, separator, rest = address.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+def _code(value: float) -> int:
+    """OpenCV's number of a format as the kernel's; 0 when the back end does not say."""
+    return int(value) & 0xFFFFFFFF if np.isfinite(value) else 0

@@ -13,12 +13,13 @@ from typing import Literal
 
 from engines.errors import PersonacamError, SourceLostError, SourceNotFoundError
 from engines.types import Frame
-from realtime.camera import CameraInfo, CameraSource, camera_list_note, list_cameras
+from realtime.camera_list import CameraInfo, camera_list_note, find_by_name, list_cameras
 from realtime.files import ImageFolderSource, VideoFileSource
 from realtime.latest import Closed, Latest
 from realtime.pacing import Clock, Sleep, now_ns
 from realtime.pattern import PatternSource
-from realtime.source import Source, SourceConfig
+from realtime.reconnect import open_camera
+from realtime.source import NoFrameYet, Source, SourceConfig
 
 __all__ = [
     "CameraInfo",
@@ -42,8 +43,9 @@ _REANCHOR_NS = 1_000_000_000
 def open_source(spec: str, config: SourceConfig, aliases: Mapping[str, Path] | None = None) -> Source:
     """Open the input that ``spec`` names.
 
-    ``aliases`` name shipped files ("demo"). Then: "pattern"; a number or a path under /dev for a camera; an address
-    with "://"; a folder of pictures; a video file. Raises SourceNotFoundError, SourceBusyError, SourceFormatError.
+    ``aliases`` name shipped files ("demo"). Then: "pattern"; a number, a path under /dev or "camera:PART OF ITS NAME"
+    for a camera; an address with "://"; a folder of pictures; a video file. Raises SourceNotFoundError,
+    SourceBusyError, SourceFormatError.
     """
     text = spec.strip()
     if aliases is not None and text in aliases:
@@ -51,9 +53,11 @@ def open_source(spec: str, config: SourceConfig, aliases: Mapping[str, Path] | N
     if text == "pattern":
         return PatternSource(config)
     if text.isdecimal():
-        return CameraSource(int(text), config)
+        return open_camera(int(text), config)
+    if text.startswith("camera:"):
+        return open_camera(find_by_name(text.removeprefix("camera:").strip(), list_cameras()).index, config)
     if "://" in text or text.startswith("/dev/"):
-        return CameraSource(text, config)
+        return open_camera(text, config)
     path = Path(text).expanduser()
     if text and path.is_dir():
         return ImageFolderSource(path, config)
@@ -149,7 +153,10 @@ class CaptureThread:
 
     def _pump(self) -> None:
         while not self._stop.is_set():
-            frame = self.source.read()
+            try:
+                frame = self.source.read()
+            except NoFrameYet:  # away and expected back: the consumer sees that nothing comes
+                continue
             if frame is None:
                 return
             self.captured += 1

@@ -86,7 +86,10 @@ def run(
     source: Annotated[
         str | None,
         typer.Option(
-            "--source", "-s", help="0, /dev/video0, rtsp://…, a file, a folder, pattern, demo.", show_default="0"
+            "--source",
+            "-s",
+            help="0, /dev/video0, camera:NAME, rtsp://…, a file, a folder, pattern, demo.",
+            show_default="0",
         ),
     ] = None,
     persona: PersonaOption = None,
@@ -109,6 +112,12 @@ def run(
     width: Annotated[int | None, typer.Option(help="Asked of the camera.", show_default="1280")] = None,
     height: Annotated[int | None, typer.Option(help="Asked of the camera.", show_default="720")] = None,
     fps: Annotated[float | None, typer.Option(help="Asked of the camera.", show_default="30")] = None,
+    power_line: Annotated[str | None, typer.Option(help="Camera: 50, 60, off or auto: lamps flicker.")] = None,
+    exposure: Annotated[str | None, typer.Option(help="Camera: milliseconds, or auto.")] = None,
+    focus: Annotated[str | None, typer.Option(help="Camera: its own number, or auto.")] = None,
+    steady_rate: Annotated[
+        bool | None, typer.Option("--steady-rate/--no-steady-rate", help="Camera: keep the rate in dim light.")
+    ] = None,
     pace: Annotated[str | None, typer.Option(help="Files: auto, on (own rate), off (every frame, fast).")] = None,
     detector: Annotated[str | None, typer.Option(help="mesh or insightface.", show_default="mesh")] = None,
     insightface_pack: Annotated[Path | None, typer.Option(help="Folder with the pack's .onnx files.")] = None,

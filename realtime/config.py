@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from engines.errors import SettingsError
 from realtime.policy import FailurePolicy
 from realtime.provenance import LabelPosition
+from realtime.v4l2_controls import ControlWishes, PowerLine
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -49,6 +50,14 @@ class Settings(BaseModel):
     height: int = Field(720, ge=64, le=4320)
     fps: float = Field(30.0, gt=0.0, le=240.0)
     """Asked of a camera, and the rate of the pattern and of picture folders."""
+    power_line: PowerLine | None = None
+    """Camera, on Linux: the mains' frequency, against lamps that flicker. None leaves the camera as it is."""
+    exposure: Literal["auto"] | float | None = None
+    """Camera, on Linux: milliseconds, or auto."""
+    focus: Literal["auto"] | int | None = None
+    """Camera, on Linux: the camera's own number, or auto."""
+    steady_rate: bool | None = None
+    """Camera, on Linux: keep the rate in dim light, with a darker picture."""
     pace: Pace = "auto"
     """Files at their own rate (on), or as fast as possible and without dropping a frame (off); auto is off when all
     sinks are files or null."""
@@ -73,6 +82,10 @@ class Settings(BaseModel):
     """Stop after so many frames."""
     seconds: float | None = Field(None, gt=0.0)
     """Stop after so much time."""
+
+    def camera_controls(self) -> ControlWishes:
+        """What is asked of the camera's own knobs."""
+        return ControlWishes(self.power_line, self.exposure, self.focus, self.steady_rate)
 
     @field_validator("sink", mode="before")
     @classmethod

@@ -16,7 +16,7 @@ from engines.errors import DeviceError, MissingDependencyError
 from engines.runtimes.cuda import Card, Cuda
 from engines.runtimes.openvino import import_openvino, openvino_core
 from realtime import v4l2
-from realtime.camera import camera_list_note, list_cameras
+from realtime.camera_list import camera_list_note, list_cameras
 from realtime.engine_plan import RTX_COMPUTE, choose
 from realtime.models import default_insightface_folder, locate_insightface
 from realtime.sink import display_problem

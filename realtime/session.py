@@ -32,6 +32,7 @@ from realtime.models import default_insightface_folder, locate_insightface
 from realtime.pipeline import Limits, Pipeline, Stages
 from realtime.policy import FailurePolicy, PolicyGate
 from realtime.provenance import Label, resolve_label
+from realtime.reconnect import SteadyCamera
 from realtime.sink import NullSink, RecorderSink, Sink, open_sink
 from realtime.store import TieredStore
 from realtime.swap import Swapper
@@ -171,7 +172,9 @@ def run_session(
         signals = Signals(stop)
         stack.enter_context(signals.installed())
         persona, runtime, stages = _wear(settings, stack, say)
-        config = SourceConfig((settings.width, settings.height), settings.fps, loop=settings.loop)
+        config = SourceConfig(
+            (settings.width, settings.height), settings.fps, loop=settings.loop, controls=settings.camera_controls()
+        )
         sinks = [open_sink(spec) for spec in settings.sink]
         source = open_source(settings.source, config, {"demo": demo_clip()})
         paced = settings.pace == "on" or (settings.pace == "auto" and not _is_offline(source, sinks))
@@ -212,19 +215,21 @@ def run_session(
         report = _report(settings, persona, runtime, source, capture, pipeline)
         if isinstance(runtime, EngineSwitch):
             report["engine"] = runtime.report()
+        if isinstance(source, SteadyCamera):
+            report["camera"] = source.as_dict()
         report["error"] = None if error is None else {"message": error.message, "hint": error.hint}
     return Result(report, trace, error)
 
 
 class _Negotiation:
-    """Prints a camera's report again when its rate was measured: asked for 30 frames a second, got 9.8."""
+    """Prints a camera's report again when it changes: the rate fell, it was unplugged, it is back."""
 
     def __init__(self, source: Source, say: Say) -> None:
         self._source, self._say, self._said = source, say, source.report
 
-    def look(self, frame: Frame) -> None:
+    def look(self, frame: Frame) -> None:  # noqa: ARG002 - the pipeline gives it
         """After each frame that was sent."""
-        if self._source.live and frame.index % 8 == 0 and self._source.report != self._said:
+        if self._source.live and self._source.report != self._said:
             self._said = self._source.report
             self._say(self._said)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import cv2
 import numpy as np
 
 from engines.types import U8, Frame
+from realtime.v4l2_controls import ControlWishes
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,12 @@ class SourceConfig:
     """Pixel format asked of a camera. Raw YUYV does not fit through USB 2 at 720p and 30 fps; MJPG does."""
     loop: bool = False
     """Files and folders begin again at their end; time stamps go on growing."""
+    controls: ControlWishes = field(default_factory=ControlWishes)
+    """Knobs of a camera: mains frequency, exposure, focus."""
+
+
+class NoFrameYet(Exception):  # noqa: N818 - a state, not an error
+    """Nothing came for now: the input is away and expected back. Ask again; its ``report`` says what is going on."""
 
 
 class Source(Protocol):
@@ -47,7 +54,9 @@ class Source(Protocol):
         ...
 
     def read(self) -> Frame | None:
-        """The next frame, waiting for it; None at the end of the input. Raises SourceError and its kinds."""
+        """The next frame, waiting for it; None at the end of the input. Raises SourceError and its kinds, and
+        NoFrameYet, after at most about a second, when the input is away and may come back.
+        """
         ...
 
     def close(self) -> None:

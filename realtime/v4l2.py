@@ -1,7 +1,8 @@
 """The few Video4Linux2 questions that OpenCV and pyvirtualcam do not ask: what a device is, who holds it, its size.
 
-Numbers and layouts are those of the kernel's public header <linux/videodev2.h>. Everything here answers None or an
-empty tuple on systems that are not Linux.
+What a camera can give is in ``v4l2_modes.py``, its knobs are in ``v4l2_controls.py``. Numbers and layouts are those of
+the kernel's public header <linux/videodev2.h>. Everything here answers None or an empty tuple on systems that are not
+Linux.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import errno
 import os
 import struct
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,16 +26,16 @@ _BUF_CAPTURE, _BUF_OUTPUT = 1, 2
 _FORMAT_SIZE = 208 if struct.calcsize("P") == 8 else 204  # the union holds pointers, so it is aligned to them
 
 
-def _request(direction: Literal["r", "w", "rw"], number: int, size: int) -> int:
+def request(direction: Literal["r", "w", "rw"], number: int, size: int) -> int:
     """An ioctl number of the class 'V' as asm-generic/ioctl.h builds it (x86 and ARM)."""
     bits = {"w": 1, "r": 2, "rw": 3}[direction]
     return (bits << 30) | (size << 16) | (ord("V") << 8) | number
 
 
-VIDIOC_QUERYCAP = _request("r", 0, 104)
-VIDIOC_G_FMT = _request("rw", 4, _FORMAT_SIZE)
-VIDIOC_REQBUFS = _request("rw", 8, 20)
-VIDIOC_STREAMON = _request("w", 18, 4)
+VIDIOC_QUERYCAP = request("r", 0, 104)
+VIDIOC_G_FMT = request("rw", 4, _FORMAT_SIZE)
+VIDIOC_REQBUFS = request("rw", 8, 20)
+VIDIOC_STREAMON = request("w", 18, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,38 +49,78 @@ class Capability:
     """Pictures can be read from it. A webcam's second node, which gives metadata, says False."""
     outputs: bool
     """Pictures can be written to it."""
+    bus: str = ""
+    """Where it is plugged in, "usb-0000:00:14.0-1": the same after a replug into the same socket, under any number."""
 
 
 def parse_capability(answer: bytes) -> Capability:
     """Read a ``struct v4l2_capability`` of 104 bytes."""
-    driver, card, _bus, _version, capabilities, device_caps = struct.unpack_from("=16s32s32sIII", answer)
+    driver, card, bus, _version, capabilities, device_caps = struct.unpack_from("=16s32s32sIII", answer)
     caps = device_caps if capabilities & _CAP_DEVICE_CAPS else capabilities
     return Capability(
-        driver=driver.split(b"\0")[0].decode(errors="replace"),
-        card=card.split(b"\0")[0].decode(errors="replace"),
+        driver=text(driver),
+        card=text(card),
         captures=bool(caps & _CAP_CAPTURE),
         outputs=bool(caps & _CAP_OUTPUT),
+        bus=text(bus),
     )
 
 
-def _ioctl(path: str, request: int, argument: bytearray, flags: int) -> None:
-    """One ioctl on a device that is opened for it. Raises OSError."""
+def text(field: bytes) -> str:
+    """A fixed field of a kernel structure, up to its first zero byte."""
+    return field.split(b"\0")[0].decode(errors="replace")
+
+
+def fourcc_name(code: int) -> str:
+    """Turn a pixel format's number into its letters, "MJPG". Empty when it has none that can be printed."""
+    letters = "".join(chr((code >> shift) & 0x7F) for shift in (0, 8, 16, 24)).strip()
+    return letters if letters.isprintable() and letters.isascii() and len(letters) >= 3 else ""
+
+
+@contextmanager
+def opened(path: str) -> Iterator[int]:
+    """A descriptor of a device for questions. It never waits, and does not disturb who streams. Raises OSError."""
+    if sys.platform != "linux":
+        raise OSError(errno.ENOSYS, "no Video4Linux2 here")
+    descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def ask(descriptor: int, number: int, argument: bytearray) -> bool:
+    """One ioctl, answered into ``argument``. False when the driver refuses it: the end of a list, or not supported.
+
+    Raises OSError when the device is gone.
+    """
     if sys.platform != "linux":
         raise OSError(errno.ENOSYS, "no Video4Linux2 here")
     import fcntl  # absent on Windows
 
-    descriptor = os.open(path, flags | os.O_NONBLOCK)
     try:
-        fcntl.ioctl(descriptor, request, argument)
-    finally:
-        os.close(descriptor)
+        fcntl.ioctl(descriptor, number, argument)
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            raise
+        return False
+    return True
+
+
+def _ioctl(path: str, number: int, argument: bytearray) -> None:
+    """One ioctl on a device that is opened for it. Raises OSError."""
+    with opened(path) as descriptor:
+        if sys.platform == "linux":
+            import fcntl  # absent on Windows
+
+            fcntl.ioctl(descriptor, number, argument)
 
 
 def query(path: str) -> Capability | None:
     """What the device at ``path`` is; None if it cannot be asked (absent, no rights, not a video device)."""
     answer = bytearray(104)
     try:
-        _ioctl(path, VIDIOC_QUERYCAP, answer, os.O_RDWR)
+        _ioctl(path, VIDIOC_QUERYCAP, answer)
     except OSError:
         return None
     return parse_capability(bytes(answer))
@@ -88,7 +131,7 @@ def output_size(path: str) -> tuple[int, int] | None:
     answer = bytearray(_FORMAT_SIZE)
     struct.pack_into("=I", answer, 0, _BUF_OUTPUT)
     try:
-        _ioctl(path, VIDIOC_G_FMT, answer, os.O_RDWR)
+        _ioctl(path, VIDIOC_G_FMT, answer)
     except OSError:
         return None
     width, height = struct.unpack_from("=II", answer, 8 if _FORMAT_SIZE == 208 else 4)
@@ -99,7 +142,7 @@ def is_streaming(path: str) -> bool:
     """Whether another program has the camera's buffers. Asks for one buffer, which closing gives back."""
     argument = bytearray(struct.pack("=IIIIB3x", 1, _BUF_CAPTURE, 1, 0, 0))
     try:
-        _ioctl(path, VIDIOC_REQBUFS, argument, os.O_RDWR)
+        _ioctl(path, VIDIOC_REQBUFS, argument)
     except OSError as error:
         return error.errno == errno.EBUSY
     return False
@@ -112,7 +155,7 @@ def reset_output(path: str) -> None:
     again when it closes. The call may be answered with EINVAL, which does not matter.
     """
     try:
-        _ioctl(path, VIDIOC_STREAMON, bytearray(struct.pack("=i", _BUF_OUTPUT)), os.O_RDWR)
+        _ioctl(path, VIDIOC_STREAMON, bytearray(struct.pack("=i", _BUF_OUTPUT)))
     except OSError:
         return
 

@@ -29,11 +29,19 @@ def capability(capabilities: int, device_caps: int) -> bytes:
 def test_a_webcams_two_nodes_are_told_apart() -> None:
     picture = v4l2.parse_capability(capability(0x84A00001, 0x04200001))
     assert (picture.driver, picture.card, picture.captures, picture.outputs) == ("uvcvideo", "A Webcam", True, False)
+    assert picture.bus == "usb-1"
     metadata = v4l2.parse_capability(capability(0x84A00001, 0x04A00000))
     assert not metadata.captures
     old = v4l2.parse_capability(capability(0x00000003, 0))  # a driver that does not tell its nodes apart
     assert old.captures
     assert old.outputs
+
+
+def test_formats_have_letters() -> None:
+    code = int.from_bytes(b"MJPG", "little")
+    assert v4l2.fourcc_name(code) == v4l2.fourcc_name(code | 1 << 31) == "MJPG", "bit 31 says big endian"
+    assert v4l2.fourcc_name(int.from_bytes(b"Y16 ", "little")) == "Y16"
+    assert v4l2.fourcc_name(0) == ""
 
 
 def test_what_is_no_video_device_has_no_answers() -> None:
