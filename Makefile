@@ -3,6 +3,8 @@
 #   make test    the same environment with the development tools, all tests
 PYTHON ?= python3
 VENV   ?= .venv
+# Processes that share the tests; each wants a core and 2 GB.
+WORKERS ?= 2
 BIN    := $(VENV)/bin
 
 # OpenCV's wheel needs two libraries of the system; a container run as root can get them by itself.
@@ -30,7 +32,7 @@ demo: $(VENV)/base.stamp
 	$(BIN)/personacam demo --out demo.mp4 --score --json
 
 test: $(VENV)/dev.stamp
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
