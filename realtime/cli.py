@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from engines.errors import PersonacamError, SettingsError
-from realtime import cli_engines, cli_gallery, cli_people, cli_report, cli_train, cli_train_stages
+from realtime import cli_devices, cli_engines, cli_gallery, cli_people, cli_report, cli_train, cli_train_stages
 from realtime.config import Settings, resolve
 from realtime.console import console, end_with, errors_explained, print_json, say
 from realtime.policy import FailurePolicy
@@ -36,6 +36,8 @@ cli_train_stages.add_verbs(cli_train.train_app)
 cli_report.add_verb(cli_train.train_app)
 cli_gallery.add_verbs(cli_train.train_app, personas_app)
 app.command("export")(cli_train.export)
+app.command("cameras")(cli_devices.cameras)
+app.add_typer(cli_devices.virtualcam_app, name="virtualcam")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 PersonaOption = Annotated[

@@ -8,39 +8,27 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from engines.errors import DeviceError, MissingDependencyError
 from engines.runtimes.cuda import Card, Cuda
 from engines.runtimes.openvino import import_openvino, openvino_core
 from realtime import v4l2
 from realtime.camera_list import camera_list_note, list_cameras
+from realtime.doctor_virtualcam import gather_mac, gather_windows, judge_linux, judge_mac, judge_windows
 from realtime.engine_plan import RTX_COMPUTE, choose
+from realtime.finding import Finding
+from realtime.loopback import gather
 from realtime.models import default_insightface_folder, locate_insightface
 from realtime.sink import display_problem
-from realtime.virtualcam import LOAD_LOOPBACK, repair
 
-State = Literal["ok", "warn", "fail"]
 PersonaCheck = tuple[str, bool, str]
 """(name, whether it can be worn, one line about it)."""
 
 REQUIRED = ("numpy", "numba", "opencv-python", "av", "onnxruntime", "openvino", "pyvirtualcam")
 _OTHER_OPENCV = ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
-_OBS_CAMERA = "{A3FCE0F5-3493-419F-958A-ABA1250EC20B}"  # class id under which OBS registers its virtual camera
-_UNITY_CAMERA = "{5C2CD55C-92AD-4999-8666-912BD3E70010}"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report."""
-
-    topic: str
-    state: State
-    """ok; warn: something optional is missing; fail: ``personacam run`` will not work like this."""
-    text: str
-    repair: str | None = None
 
 
 def diagnose(
@@ -134,58 +122,16 @@ def check_cameras(sysfs: Path = v4l2.SYSFS) -> list[Finding]:
     return found
 
 
-def check_virtual_camera(platform: str = sys.platform, sysfs: Path = v4l2.SYSFS) -> list[Finding]:
-    """Whether a virtual camera can be started, as far as can be told without starting it."""
-    topic = "virtual camera"
+def check_virtual_camera(platform: str = sys.platform, root: Path = Path("/")) -> list[Finding]:
+    """Whether a virtual camera can be started and will be listed, as far as can be told without starting it."""
     if platform == "win32":
-        names = _windows_cameras()
-        text = ", ".join(names) if names else "neither OBS nor Unity Capture is registered"
-        return [Finding(topic, "ok" if names else "fail", text, None if names else repair("", platform))]
+        return judge_windows(gather_windows())
     if platform == "darwin":
-        there = Path("/Applications/OBS.app").is_dir()
-        text = "OBS is installed; start its virtual camera once" if there else "OBS is not installed"
-        return [Finding(topic, "ok" if there else "fail", text, None if there else repair("", platform))]
-    if platform != "linux":
-        return [Finding(topic, "fail", f"there is none for {platform}", "use --sink FILE.mp4 or --sink preview")]
-    return _linux_virtual_camera(sysfs)
-
-
-def _linux_virtual_camera(sysfs: Path) -> list[Finding]:
-    topic = "virtual camera"
-    module = sysfs.parents[1] / "module" / "v4l2loopback"
-    loopbacks = []
-    for _, path, name in v4l2.nodes(sysfs):
-        capability = v4l2.query(path)
-        if capability is not None and capability.driver == "v4l2 loopback":
-            loopbacks.append((path, name))
-        elif capability is None and module.is_dir() and not os.access(path, os.W_OK):
-            fix = "sudo usermod -a -G video $USER, then log in again"
-            return [Finding(topic, "fail", f"{path} ({name}) may not be written to by this user", fix)]
-    if not loopbacks:
-        state = "is loaded but has no device" if module.is_dir() else "is not loaded"
-        return [Finding(topic, "fail", f"the kernel module v4l2loopback {state}", repair(""))]
-    exclusive = module / "parameters" / "exclusive_caps"
-    if exclusive.is_file() and not exclusive.read_text().startswith("Y"):
-        text = f"{loopbacks[0][0]} has exclusive_caps=0: Chromium and Zoom will not list it"
-        return [Finding(topic, "warn", text, f"sudo modprobe -r v4l2loopback && {LOAD_LOOPBACK}")]
-    version = module / "version"
-    suffix = f", v4l2loopback {version.read_text().strip()}" if version.is_file() else ""
-    return [Finding(topic, "ok", f"{path} ({name}){suffix}") for path, name in loopbacks]
-
-
-def _windows_cameras() -> list[str]:
-    """Virtual cameras that are registered with DirectShow."""
-    names: list[str] = []
-    if sys.platform == "win32":
-        import winreg
-
-        for name, class_id in (("OBS Virtual Camera", _OBS_CAMERA), ("Unity Capture", _UNITY_CAMERA)):
-            try:
-                winreg.CloseKey(winreg.OpenKey(winreg.HKEY_CLASSES_ROOT, rf"CLSID\{class_id}\InprocServer32"))
-            except OSError:
-                continue
-            names.append(name)
-    return names
+        return judge_mac(gather_mac())
+    if platform == "linux":
+        return judge_linux(gather(root))
+    fix = "use --sink FILE.mp4 or --sink preview"
+    return [Finding("virtual camera", "fail", f"there is none for {platform}", fix)]
 
 
 def check_runtimes() -> list[Finding]:
