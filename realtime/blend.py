@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from engines.errors import DetectorError, RuntimeFailure, SettingsError
-from engines.geometry import CORE, MOUTH_TOP, invert, rescale_crop, transform
+from engines.geometry import CORE, MOUTH_TOP, invert, rescale_crop
 from engines.types import F64, U8, Swap
 from realtime import kernels
 from realtime.cover import Cover
@@ -100,13 +100,13 @@ class Blender:
         self.swap_size = swap_size
         erode = 2 * config.erode_px + 1
         self._erode_kernel: U8 = np.ones((erode, erode), np.uint8)
-        end = float(swap_size)
         self._core = _core_pixels(swap_size)
-        self._outer_ring: F64 = np.array([[-1.0, -1.0], [end, -1.0], [end, end], [-1.0, end]])
         self._cover = Cover(swap_size)
         self._soft: U8 = np.zeros((swap_size, swap_size), np.uint8)
         self._wearer: U8 = np.zeros((swap_size, swap_size, 3), np.uint8)
-        self._table = np.zeros((swap_size + 2, swap_size + 2), np.uint64)
+        self._small: U8 = np.zeros((0, 0, 3), np.uint8)
+        self._small_mask: U8 = np.zeros((0, 0), np.uint8)
+        self._buffers = kernels.PasteBuffers(swap_size)
         self._sums = np.zeros((2, 2, 3), np.int64)
         self._gain: F64 = np.ones(3)
         self._shift: F64 = np.zeros(3)
@@ -151,13 +151,14 @@ class Blender:
         """
         if not self.config.colour:
             return np.ones(3), np.zeros(3)
-        wearer = swap.face.pixels
-        if wearer.shape[0] != self.swap_size:
-            shrink = wearer.shape[0] > self.swap_size
-            method = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
-            cv2.resize(wearer, (self.swap_size, self.swap_size), dst=self._wearer, interpolation=method)
+        wearer, own = swap.face.pixels, swap.pixels
+        # Compared on the smaller of the two grids.
+        if wearer.shape[0] > self.swap_size:
+            cv2.resize(wearer, own.shape[:2], dst=self._wearer, interpolation=cv2.INTER_AREA)
             wearer = self._wearer
-        count = kernels.masked_sums(wearer, swap.pixels, mask, self._sums)
+        elif wearer.shape[0] < self.swap_size:
+            own, mask = self._reduced(own, mask, wearer.shape[0])
+        count = kernels.masked_sums(wearer, own, mask, self._sums)
         if count >= MIN_STATISTICS_PIXELS:
             gain, shift, self._pivot = match_statistics(self._sums, count)
             weight = self._weight(dt_s)
@@ -167,6 +168,17 @@ class Blender:
         strength = self.config.colour_strength
         full_offset = self._pivot * (1.0 - self._gain) + self._shift
         return 1.0 + strength * (self._gain - 1.0), strength * full_offset
+
+    def _reduced(self, pixels: U8, mask: U8, side: int) -> tuple[U8, U8]:
+        """Both at ``side`` x ``side``, in buffers of this object."""
+        if self._small_mask.shape[0] != side:
+            self._small = np.zeros((side, side, 3), np.uint8)
+            self._small_mask = np.zeros((side, side), np.uint8)
+        # Whole factors are averaged quickly; for others bilinear samples miss no pixel up to a factor of two.
+        method = cv2.INTER_AREA if len(mask) % side == 0 else cv2.INTER_LINEAR
+        cv2.resize(pixels, (side, side), dst=self._small, interpolation=method)
+        cv2.resize(mask, (side, side), dst=self._small_mask, interpolation=method)
+        return self._small, self._small_mask
 
     def _weight(self, dt_s: float) -> float:
         """Share of the newest match in the smoothed one: first-order low pass of the configured time constant."""
@@ -197,14 +209,8 @@ class Blender:
             cv2.max(soft, area, dst=soft)
             _clear_border(soft, 1)
             pixels = self._cover.extend(swap.pixels)
-        # One swap pixel more than the square: it fades out there.
-        corners = transform(swap_to_frame, self._outer_ring)
-        height, width = out.shape[:2]
-        low = np.clip(np.floor(corners.min(axis=0)), 0, (width, height)).astype(int)
-        high = np.clip(np.ceil(corners.max(axis=0)) + 1, 0, (width, height)).astype(int)
-        return kernels.paste(
-            out, pixels, soft, frame_to_swap, gain, offset, self._table, low[0], low[1], high[0], high[1]
-        )
+        region = _region(swap_to_frame, self.swap_size, out.shape[1], out.shape[0])
+        return kernels.paste(out, pixels, soft, frame_to_swap, gain, offset, self._buffers, region)
 
     def _check(self, out: U8, swap: Swap) -> None:
         """Numba would read past the end of an array that is smaller than said."""
@@ -246,6 +252,16 @@ def _clear_border(mask: U8, width: int) -> None:
     mask[-width:] = 0
     mask[:, :width] = 0
     mask[:, -width:] = 0
+
+
+def _region(swap_to_frame: F64, size: int, width: int, height: int) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1 of the frame's pixels that a swap can reach: one of its pixels beyond its square it fades out."""
+    (a, b, x), (c, d, y) = swap_to_frame.tolist()
+    corners = [(-1, -1), (size, -1), (size, size), (-1, size)]
+    across, down = [a * u + b * v + x for u, v in corners], [c * u + d * v + y for u, v in corners]
+    x0, x1 = math.floor(min(across)), math.ceil(max(across)) + 1
+    y0, y1 = math.floor(min(down)), math.ceil(max(down)) + 1
+    return max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
 
 
 def _inverse(swap_to_frame: F64) -> F64:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from engines.types import F32, F64, U8
+from engines.jit import kernel
+from engines.types import F64, U8
 
 MARGIN = 2 / 128
 """Fraction of the square's side by which the covered area is larger than the features: lashes, and tracking's error."""
@@ -30,7 +32,10 @@ class Cover:
         self._farthest = max(1, round(FARTHEST * swap_size))
         self._solid: U8 = np.zeros((swap_size, swap_size), np.uint8)
         reach = max(3, round(REACH * swap_size)) | 1
-        self._window = (reach, reach)
+        self._reach = reach
+        self._core: U8 = np.zeros((swap_size, swap_size), np.uint8)
+        self._inside: U8 = np.zeros((swap_size, swap_size), np.uint8)
+        self._columns = np.zeros((swap_size, 4), np.int32)
         self._area: U8 = np.zeros((swap_size, swap_size), np.uint8)
         self._pixels: U8 = np.zeros((swap_size, swap_size, 3), np.uint8)
 
@@ -62,13 +67,54 @@ class Cover:
         pixels in a window. What is farther away stays as it is.
         """
         # A pixel inside the edge the persona's picture is clean; at the edge it has some background in it.
-        solid: F32 = np.asarray(cv2.erode(self._solid, _square(1)) > 0, np.float32)
-        weight = cv2.blur(solid, self._window)
-        mean = cv2.blur(pixels * solid[..., None], self._window) / np.maximum(weight, 1e-4)[..., None]
-        inside = np.asarray(cv2.blur(solid, (3, 3)), np.float32)[..., None]
-        mixed = pixels * inside + mean * (1.0 - inside)
-        np.copyto(self._pixels, np.where(weight[..., None] > 1e-3, mixed, pixels).astype(np.uint8))
+        cv2.erode(self._solid, _square(1), dst=self._core)
+        cv2.blur(self._core, (3, 3), dst=self._inside)
+        extend_colours(pixels, self._core, self._inside, self._reach // 2, self._columns, self._pixels)
         return self._pixels
+
+
+@kernel
+def extend_colours(pixels: U8, core: U8, inside: U8, radius: int, columns: NDArray[np.int32], dst: U8) -> None:
+    """Mix ``pixels`` (T, T, 3) where ``inside`` (T, T) is below 255 with the mean of the pixels around whose ``core``
+    (T, T) is not 0: those of a square of ``radius``, as far as it lies in the picture. Without any, the pixel stays.
+
+    Sums over the square slide: down the columns (``columns`` (T, 4) is scratch), then along the row.
+    """
+    side = core.shape[0]
+    for i in range(side):
+        for c in range(4):
+            columns[i, c] = 0
+    for j in range(-radius, side):
+        for row, sign in ((j + radius, 1), (j - radius - 1, -1)):
+            if 0 <= row < side:
+                for i in range(side):
+                    share = np.int32(sign if core[row, i] else 0)
+                    columns[i, 0] += share * np.int32(pixels[row, i, 0])
+                    columns[i, 1] += share * np.int32(pixels[row, i, 1])
+                    columns[i, 2] += share * np.int32(pixels[row, i, 2])
+                    columns[i, 3] += share
+        if j < 0:
+            continue
+        b = g = r = n = np.int32(0)
+        for i in range(-radius, side):
+            if i + radius < side:
+                at = i + radius
+                b, g, r, n = b + columns[at, 0], g + columns[at, 1], r + columns[at, 2], n + columns[at, 3]
+            if i > radius:
+                at = i - radius - 1
+                b, g, r, n = b - columns[at, 0], g - columns[at, 1], r - columns[at, 2], n - columns[at, 3]
+            if i < 0:
+                continue
+            own = np.int32(inside[j, i])
+            if own == 255 or n == 0:
+                dst[j, i, 0], dst[j, i, 1], dst[j, i, 2] = pixels[j, i, 0], pixels[j, i, 1], pixels[j, i, 2]
+                continue
+            keep = np.float32(own) * np.float32(1.0 / 255.0)
+            take = (np.float32(1.0) - keep) / np.float32(n)
+            half = np.float32(0.5)
+            dst[j, i, 0] = np.uint8(np.float32(pixels[j, i, 0]) * keep + np.float32(b) * take + half)
+            dst[j, i, 1] = np.uint8(np.float32(pixels[j, i, 1]) * keep + np.float32(g) * take + half)
+            dst[j, i, 2] = np.uint8(np.float32(pixels[j, i, 2]) * keep + np.float32(r) * take + half)
 
 
 def _square(radius: int) -> U8:

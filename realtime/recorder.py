@@ -22,13 +22,13 @@ from av.video.stream import VideoStream
 
 from engines.errors import SinkError, SinkUnavailableError
 from engines.types import U8, Frame
+from realtime.planes import BT709, PixelFormat, buffer_for, convert
 from realtime.source import letterbox
 
 RECORDING_SUFFIXES = frozenset({".mp4", ".mkv", ".mov"})
 TICKS_PER_SECOND = 90_000
 
 _BT709, _LIMITED_RANGE = 1, 1  # AVCOL_SPC_BT709 (also SWS_CS_ITU709), AVCOL_RANGE_MPEG
-_SCALE_FLAGS = 0x2 | 0x40000  # libswscale: bilinear chroma, accurate rounding
 _ENCODER_THREADS = 2
 _TIMESCALE = {"video_track_timescale": str(TICKS_PER_SECOND), "movie_timescale": str(TICKS_PER_SECOND)}
 """Both: the offset of a first frame that is not at 0 is written in movie ticks."""
@@ -70,6 +70,7 @@ class RecorderSink:
         self._broken = False
         self._size = (0, 0)
         self._even: U8 = np.empty((0, 0, 3), np.uint8)
+        self._planes: U8 = buffer_for((0, 0), PixelFormat.I420)
 
     def open(self, size: tuple[int, int], fps: float) -> None:
         """Begin the file. Raises SinkError when it cannot be written, SinkUnavailableError without the encoder."""
@@ -84,6 +85,7 @@ class RecorderSink:
             )
         width, height = size[0] + size[0] % 2, size[1] + size[1] % 2
         self._even = np.empty((height, width, 3), np.uint8)
+        self._planes = buffer_for((width, height), PixelFormat.I420)
         self.part, self._left = _free_part(self.path)
         try:
             self._container = av.open(str(self.part), "w", format="mp4", options=_FRAGMENTED)
@@ -102,10 +104,9 @@ class RecorderSink:
         tick = round(frame.timestamp_ns * TICKS_PER_SECOND / 1_000_000_000)
         if self._last_tick is not None and tick <= self._last_tick:
             tick = self._last_tick + 1
-        picture = VideoFrame.from_numpy_buffer(self._fitted(pixels), "bgr24")
-        encodable = picture.reformat(
-            format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED_RANGE, interpolation=_SCALE_FLAGS
-        )
+        convert(self._fitted(pixels), PixelFormat.I420, self._planes, BT709)
+        encodable = VideoFrame.from_ndarray(self._planes, "yuv420p")
+        encodable.colorspace, encodable.color_range = _BT709, _LIMITED_RANGE
         encodable.pts, encodable.time_base = tick, Fraction(1, TICKS_PER_SECOND)
         try:
             self._container.mux(self._stream.encode(encodable))

@@ -11,16 +11,26 @@ import numpy as np
 from engines.errors import MissingDependencyError, SinkError, SinkUnavailableError
 from engines.types import U8, Frame
 from realtime import v4l2
+from realtime.planes import PixelFormat, buffer_for, convert, fits
 
 if TYPE_CHECKING:
     import pyvirtualcam
 
 LOAD_LOOPBACK = "sudo modprobe v4l2loopback devices=1 exclusive_caps=1 card_label=personacam"
 
+_NATIVE = {
+    ("v4l2loopback", "linux"): PixelFormat.I420,
+    ("obs", "win32"): PixelFormat.NV12,
+    ("obs", "darwin"): PixelFormat.UYVY,
+    ("unitycapture", "win32"): PixelFormat.RGBA,
+}
+"""What pyvirtualcam's back ends hand on as it is; other formats they convert in one or two passes of their own."""
+
 
 class VirtualCameraSink:
     """A camera that other programs can select: OBS or Unity Capture on Windows, OBS on macOS, v4l2loopback on Linux.
 
+    Pictures are given in the format that the back end hands on as it is, converted here into a buffer of this sink.
     ``device`` None takes the first that is free. ``backend`` names one of pyvirtualcam's, for tests and for choosing
     between OBS and Unity Capture.
     """
@@ -32,6 +42,9 @@ class VirtualCameraSink:
         self._device = device
         self._backend = backend
         self._camera: pyvirtualcam.Camera | None = None
+        self.pixel_format = PixelFormat.BGR
+        """What the camera is given, once it is open."""
+        self._converted: U8 = buffer_for((0, 0), PixelFormat.BGR)
 
     def open(self, size: tuple[int, int], fps: float) -> None:
         """Start the camera. Raises SinkUnavailableError with the repair, MissingDependencyError, or SinkError."""
@@ -58,16 +71,26 @@ class VirtualCameraSink:
                 raise SinkUnavailableError(f"no virtual camera: {again}", hint=repair(str(again))) from again
         device = self._camera.device
         self._check_size(device, size)
+        self.pixel_format = PixelFormat[self._camera.fmt.name]
+        self._converted = buffer_for(size, self.pixel_format)
+        small = (2, 2)  # so that the kernel is compiled now, and not while the first picture waits
+        convert(buffer_for(small, PixelFormat.BGR), self.pixel_format, buffer_for(small, self.pixel_format))
         self.report = (
             f"virtual camera: {device} ({self._camera.backend}), {size[0]}x{size[1]}; choose it in your program"
         )
 
     def send(self, pixels: U8, frame: Frame) -> None:  # noqa: ARG002 - the protocol gives it
-        """Give the picture to the driver. Raises SinkError for pictures of another size than that of ``open``."""
+        """Convert the picture and give it to the driver. Raises SinkError for another size than that of ``open``."""
         if self._camera is None:
             raise SinkError("the virtual camera is not open", hint="call open first")
+        if pixels.shape != (self._camera.height, self._camera.width, 3):
+            raise SinkError(
+                f"unexpected frame shape {pixels.shape}, not {(self._camera.height, self._camera.width, 3)}",
+                hint="open the virtual camera in the size of the pictures",
+            )
+        convert(np.ascontiguousarray(pixels), self.pixel_format, self._converted)
         try:
-            self._camera.send(np.ascontiguousarray(pixels))
+            self._camera.send(self._converted)
         except (RuntimeError, ValueError, TypeError) as error:
             raise SinkError(f"the virtual camera refused a frame: {error}", hint="start again") from error
 
@@ -85,11 +108,30 @@ class VirtualCameraSink:
             ) from error
 
     def _start(self, size: tuple[int, int], fps: float) -> pyvirtualcam.Camera:
+        """The first back end that works, in its native format where it says one that pictures can be converted to.
+
+        Raises RuntimeError with the failures of all.
+        """
         import pyvirtualcam
 
-        return pyvirtualcam.Camera(
-            size[0], size[1], fps, fmt=pyvirtualcam.PixelFormat.BGR, device=self._device, backend=self._backend
-        )
+        def start(backend: str, pixel_format: PixelFormat) -> pyvirtualcam.Camera:
+            layout = pyvirtualcam.PixelFormat[pixel_format.value]
+            return pyvirtualcam.Camera(*size, fps, fmt=layout, device=self._device, backend=backend)
+
+        failures = []
+        for name in [self._backend] if self._backend else list(pyvirtualcam.camera.BACKENDS):
+            expected = _NATIVE.get((name, sys.platform), PixelFormat.BGR)
+            try:
+                camera = start(name, expected if fits(size, expected) else PixelFormat.BGR)
+            except RuntimeError as error:
+                failures.append(str(error))
+                continue
+            native = native_format(camera)
+            if native is None or not fits(size, native) or camera.fmt.name == native.value:
+                return camera
+            camera.close()
+            return start(name, native)
+        raise RuntimeError("\n".join(failures))
 
     def _was_reset(self, message: str) -> bool:
         """Undo v4l2loopback 0.12.7's lock after a first use (see ``v4l2.reset_output``). True when a retry may work."""
@@ -117,6 +159,12 @@ class VirtualCameraSink:
                 f"{device} stays at {real[0]}x{real[1]} although {size[0]}x{size[1]} was asked",
                 hint="close the programs that show this camera, then start again, or use the old size",
             )
+
+
+def native_format(camera: pyvirtualcam.Camera) -> PixelFormat | None:
+    """What the back end hands on without converting it; None when it does not say, or says what is not made here."""
+    native = camera.native_fmt
+    return PixelFormat[native.name] if native is not None and native.name in PixelFormat.__members__ else None
 
 
 def repair(message: str, platform: str = sys.platform) -> str:

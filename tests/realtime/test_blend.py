@@ -338,3 +338,17 @@ def test_a_softening_that_would_eat_the_whole_swap_is_refused():
     assert soft.any()
     with pytest.raises(SettingsError):
         Blender(BlendConfig(), 0)
+
+
+@pytest.mark.parametrize(("side", "crop"), [(32, 16), (48, 32), (32, 64)])
+def test_colours_are_matched_when_swap_and_face_differ_in_size(side, crop):
+    """Whichever is larger is brought to the other's grid, and full strength still gives the wearer's mean."""
+    y, x = np.mgrid[0:side, 0:side] / side
+    pixels = np.stack([90 + 40 * x, 100 + 30 * y, 120 + 20 * x * y], axis=2).astype(np.uint8)
+    y, x = np.mgrid[0:crop, 0:crop] / crop
+    face = np.stack([110 + 40 * x, 80 + 30 * y, 130 + 20 * x * y], axis=2).astype(np.uint8)
+    swap = a_swap(0, side, crop, mask=np.full((side, side), 255, np.uint8))
+    swap = replace(swap, pixels=pixels, face=replace(swap.face, pixels=face))
+    matched = matched_statistics(swap, BlendConfig(colour_strength=1.0))
+    np.testing.assert_allclose(matched.mean(axis=(0, 1)), face.mean(axis=(0, 1)), atol=0.8)
+    np.testing.assert_allclose(matched.std(axis=(0, 1)), face.std(axis=(0, 1)), rtol=0.1)

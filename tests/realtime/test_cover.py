@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from realtime.cover import Cover
+from realtime.cover import Cover, extend_colours
 
 SIDE = 128
 FACE = np.zeros((SIDE, SIDE), np.uint8)
@@ -53,3 +54,29 @@ def test_a_mask_without_a_face_covers_nothing():
     features = np.array([[50.0, 40.0], [90.0, 40.0], [70.0, 90.0]])
     assert cover.area(features, 1.0, np.zeros_like(FACE)).max() == 0
     assert (cover.extend(PIXELS) == PIXELS).all()
+
+
+def slow_extend(pixels, core, inside, radius):
+    """Float64 twin: the mean of the core's pixels in the square around each pixel, one pixel at a time."""
+    out = pixels.astype(float)
+    for j in range(len(core)):
+        for i in range(len(core)):
+            window = np.s_[max(j - radius, 0) : j + radius + 1, max(i - radius, 0) : i + radius + 1]
+            near = pixels[window][core[window] > 0]
+            if len(near):
+                keep = inside[j, i] / 255.0
+                out[j, i] = pixels[j, i] * keep + near.mean(axis=0) * (1 - keep)
+    return out
+
+
+@pytest.mark.parametrize("side", [1, 2, 7, 20])
+@pytest.mark.parametrize("radius", [1, 3, 30])
+def test_extension_agrees_with_the_slow_twin(side, radius):
+    rng = np.random.default_rng((side, radius))
+    for share in (0.0, 0.05, 0.7):
+        pixels = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+        core = ((rng.random((side, side)) < share) * 255).astype(np.uint8)
+        inside = rng.choice(np.array([0, 28, 255], np.uint8), (side, side))
+        out = np.zeros_like(pixels)
+        extend_colours(pixels, core, inside, radius, np.full((side, 4), 99, np.int32), out)
+        assert np.abs(out - slow_extend(pixels, core, inside, radius)).max() <= 0.51

@@ -11,6 +11,7 @@ import pyvirtualcam
 
 from engines.errors import SinkError, SinkUnavailableError
 from realtime import v4l2
+from realtime.planes import PixelFormat, buffer_for, convert
 from realtime.virtualcam import VirtualCameraSink, repair
 from tests.realtime.footage import frame
 
@@ -21,17 +22,18 @@ class MemoryCamera:
     opened: list[MemoryCamera]
     refusals: list[str]
     stuck = False
+    native: int | None = None
 
     def __init__(self, *, width: int, height: int, fps: float, fourcc: int, device: str | None, **_: Any) -> None:
         if self.refusals:
             raise RuntimeError(self.refusals.pop(0))
-        self.shape, self.fps, self.fourcc, self.name = (height, width, 3), fps, fourcc, device or "mem0"
+        self.fps, self.fourcc, self.name = fps, fourcc, device or "mem0"
         self.sent: list[Any] = []
         self.closed = 0
         self.opened.append(self)
 
     def send(self, flat: Any) -> None:
-        self.sent.append(flat.reshape(self.shape).copy())
+        self.sent.append(flat.copy())
 
     def close(self) -> None:
         self.closed += 1
@@ -41,8 +43,8 @@ class MemoryCamera:
     def device(self) -> str:
         return self.name
 
-    def native_fourcc(self) -> None:
-        return None
+    def native_fourcc(self) -> int | None:
+        return self.native
 
 
 @pytest.fixture
@@ -67,8 +69,63 @@ def test_bgr_pixels_arrive_unchanged(memory: type[MemoryCamera]) -> None:
     sink.close()
     camera = memory.opened[0]
     assert camera.fourcc == int.from_bytes(b"24BG", "little"), "BGR"
-    assert all(np.array_equal(got, want) for got, want in zip(camera.sent, [*pictures, pictures[0]], strict=True))
+    assert all(
+        np.array_equal(got, want.reshape(-1)) for got, want in zip(camera.sent, [*pictures, pictures[0]], strict=True)
+    )
     assert camera.closed == 1
+
+
+def fourcc(letters: str) -> int:
+    return int.from_bytes(letters.encode(), "little")
+
+
+@pytest.mark.parametrize(
+    ("letters", "pixel_format"),
+    [
+        ("I420", PixelFormat.I420),
+        ("NV12", PixelFormat.NV12),
+        ("UYVY", PixelFormat.UYVY),
+        ("raw ", PixelFormat.RGB),
+        ("ABGR", PixelFormat.RGBA),
+    ],
+)
+def test_a_camera_gets_its_native_format_so_that_nobody_converts_again(
+    memory: type[MemoryCamera], letters: str, pixel_format: PixelFormat
+) -> None:
+    memory.native = fourcc(letters)
+    sink = VirtualCameraSink(backend="mem")
+    sink.open((6, 4), 30.0)
+    picture = np.random.default_rng(0).integers(0, 255, (4, 6, 3), dtype=np.uint8)
+    sink.send(picture, frame(0, 0))
+    sink.close()
+    assert sink.pixel_format is pixel_format
+    camera = memory.opened[-1]
+    assert camera.fourcc == fourcc(letters)
+    wanted = buffer_for((6, 4), pixel_format)
+    convert(picture, pixel_format, wanted)
+    np.testing.assert_array_equal(camera.sent[0], wanted.reshape(-1))
+    assert [camera.closed for camera in memory.opened] == [1] * len(memory.opened)
+
+
+@pytest.mark.parametrize(("letters", "size"), [("I420", (6, 3)), ("NV12", (5, 4)), ("J400", (6, 4))])
+def test_what_cannot_be_made_stays_bgr(memory: type[MemoryCamera], letters: str, size: tuple[int, int]) -> None:
+    memory.native = fourcc(letters)
+    sink = VirtualCameraSink(backend="mem")
+    sink.open(size, 30.0)
+    assert sink.pixel_format is PixelFormat.BGR
+    sink.send(np.zeros((size[1], size[0], 3), np.uint8), frame(0, 0))
+    sink.close()
+    assert len(memory.opened) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="v4l2loopback is Linux's")
+def test_v4l2loopback_is_opened_once_in_i420(memory: type[MemoryCamera], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pyvirtualcam.camera, "BACKENDS", {"v4l2loopback": memory})
+    memory.native = fourcc("I420")
+    sink = VirtualCameraSink()
+    sink.open((64, 48), 30.0)
+    sink.close()
+    assert [camera.fourcc for camera in memory.opened] == [fourcc("I420")]
 
 
 def test_wrong_pictures_and_a_closed_camera_are_refused(memory: type[MemoryCamera]) -> None:

@@ -1,0 +1,96 @@
+"""The wearer's face out of the frame: the square that the networks see.
+
+Arrays must be C-contiguous BGR uint8, pixel centres are at integers, and ``to_frame`` is a (2, 3) float64 that takes a
+crop pixel (x, y, 1) to (x, y) of the frame.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engines.errors import DetectorError
+from engines.jit import kernel
+from engines.types import F64, U8
+from realtime.vector_ir import crop_1, crop_16, crop_end_1, crop_end_16
+
+MAX_COEFFICIENT = float(1 << 20)
+"""An affine with a larger entry (or NaN) is no face."""
+MAX_TAPS = 4
+"""Samples along one side of a crop pixel; up to two frame pixels apart, bilinear taps still miss no pixel."""
+MIN_FRAME, MAX_FRAME = (4, 2), 16383
+"""(width, height) at the least, and either of them at the most: what the steps' 32-bit addresses hold."""
+LANES = 16
+FARTHEST = 1 << 30
+"""16.16: positions beyond are all the same border pixel."""
+FASTEST = 1 << 25
+"""16.16 frame pixels per crop pixel; so many lanes of them still fit into 32 bits."""
+
+
+@kernel
+def _limit(value: int, most: int) -> int:
+    return min(max(value, -most), most)
+
+
+@kernel
+def warp_crop(frame: U8, to_frame: F64, taps: int, dst: U8) -> None:
+    """The loop of :func:`crop_face`, ``taps`` x ``taps`` samples per crop pixel; 16 bits behind the point."""
+    height, width = frame.shape[0], frame.shape[1]
+    side = dst.shape[0]
+    pixels, out = frame.reshape(-1), dst.reshape(-1)
+    pitch, end = 3 * width, pixels.shape[0] - 8
+    last_u, last_v = (width - 1) << 16, (height - 1) << 16
+    du = _limit(int(np.rint(to_frame[0, 0] * 65536.0)), FASTEST)
+    dv = _limit(int(np.rint(to_frame[1, 0] * 65536.0)), FASTEST)
+    count = taps * taps
+    shift_u, shift_v = np.empty(count, np.int64), np.empty(count, np.int64)
+    for k in range(count):
+        # Where tap k of a crop pixel lies, in crop pixels from its centre; then the same in the frame.
+        x, y = (k % taps + 0.5) / taps - 0.5, (k // taps + 0.5) / taps - 0.5
+        # + 128: half a step of the 8-bit weight, which is cut off.
+        shift_u[k] = int(np.rint((to_frame[0, 0] * x + to_frame[0, 1] * y) * 65536.0)) + 128
+        shift_v[k] = int(np.rint((to_frame[1, 0] * x + to_frame[1, 1] * y) * 65536.0)) + 128
+    share = (65536 + count // 2) // count
+    sums = np.zeros(4 * LANES, np.uint16)
+    for j in range(side):
+        u = int(np.rint((to_frame[0, 1] * j + to_frame[0, 2]) * 65536.0))
+        v = int(np.rint((to_frame[1, 1] * j + to_frame[1, 2]) * 65536.0))
+        i = 0
+        while i < side:
+            at = 3 * (j * side + i)
+            # A step that overhangs its row writes into the next, which is written later.
+            if at + 3 * LANES <= out.shape[0]:
+                for k in range(count):
+                    tap_u, tap_v = _limit(u + shift_u[k], FARTHEST), _limit(v + shift_v[k], FARTHEST)
+                    crop_16(pixels, pitch, last_u, last_v, end, tap_u, tap_v, du, dv, sums)
+                crop_end_16(sums, share, out, at)
+                u, v, i = u + LANES * du, v + LANES * dv, i + LANES
+            else:
+                for k in range(count):
+                    tap_u, tap_v = _limit(u + shift_u[k], FARTHEST), _limit(v + shift_v[k], FARTHEST)
+                    crop_1(pixels, pitch, last_u, last_v, end, tap_u, tap_v, 0, 0, sums)
+                crop_end_1(sums, share, out, at)
+                u, v, i = u + du, v + dv, i + 1
+
+
+def crop_taps(to_frame: F64) -> int:
+    """Samples along one side of a crop pixel: the rounded scale (frame pixels per crop pixel), within 1..4."""
+    area = abs(float(to_frame[0, 0] * to_frame[1, 1] - to_frame[0, 1] * to_frame[1, 0]))
+    return int(min(max(np.floor(np.sqrt(area) + 0.5), 1.0), MAX_TAPS))
+
+
+def crop_face(frame: U8, to_frame: F64, dst: U8) -> None:
+    """Cut the square that ``to_frame`` describes out of ``frame`` (H, W, 3) into ``dst`` (S, S, 3).
+
+    Bilinear; beyond the frame its border pixels repeat. A face larger than the crop is averaged over n x n samples per
+    crop pixel (n = :func:`crop_taps`): one sample would alias, and the networks would see hair and skin texture
+    flicker. Raises DetectorError when ``to_frame`` is not finite or absurdly large, and for a frame of a few pixels or
+    of more than MAX_FRAME a side.
+    """
+    if not bool((np.abs(to_frame) < MAX_COEFFICIENT).all()):
+        raise DetectorError("the alignment is not finite", hint="the frame is treated as one without a face")
+    height, width = frame.shape[:2]
+    if width < MIN_FRAME[0] or height < MIN_FRAME[1] or max(width, height) > MAX_FRAME:
+        raise DetectorError(f"a frame of {width} x {height} holds no face", hint="choose another size of the camera")
+    # Any other layout or type would make numba compile anew, a second in which no picture goes out.
+    affine = np.ascontiguousarray(to_frame, np.float64)
+    warp_crop(frame, affine, crop_taps(affine), dst)
