@@ -18,6 +18,7 @@ import cv2
 from engines.errors import SettingsError, SinkError, SinkUnavailableError
 from engines.types import U8, Frame
 from realtime.recorder import RECORDING_SUFFIXES, RecorderSink
+from realtime.steady import SteadySink
 from realtime.virtualcam import VirtualCameraSink
 
 __all__ = [
@@ -72,7 +73,7 @@ def open_sink(spec: str) -> Sink:
     """
     kind, _, device = spec.partition(":")
     if kind == "virtualcam":
-        return VirtualCameraSink(device or None)
+        return SteadySink(VirtualCameraSink(device or None))
     if spec == "preview":
         return PreviewSink()
     if spec == "null":

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from engines.errors import SettingsError, SinkError, SinkUnavailableError
-from realtime.sink import NullSink, PreviewSink, RecorderSink, Sink, VirtualCameraSink, display_problem, open_sink
+from realtime.sink import NullSink, PreviewSink, RecorderSink, Sink, display_problem, open_sink
+from realtime.steady import SteadySink
 from tests.realtime.footage import frame
 
 
 def test_texts_name_outputs() -> None:
     expected: dict[str, type[object]] = {
-        "virtualcam": VirtualCameraSink,
-        "virtualcam:/dev/video10": VirtualCameraSink,
+        "virtualcam": SteadySink,
+        "virtualcam:/dev/video10": SteadySink,
         "out.mp4": RecorderSink,
         "a folder/OUT.MKV": RecorderSink,
         "out.mov": RecorderSink,
