@@ -89,10 +89,21 @@ class VirtualCameraSink:
                 hint="open the virtual camera in the size of the pictures",
             )
         convert(np.ascontiguousarray(pixels), self.pixel_format, self._converted)
+        self.repeat()
+
+    def repeat(self) -> None:
+        """Give the last picture to the driver again, as it was converted. Raises SinkError."""
+        if self._camera is None:
+            raise SinkError("the virtual camera is not open", hint="call open first")
         try:
             self._camera.send(self._converted)
         except (RuntimeError, ValueError, TypeError) as error:
             raise SinkError(f"the virtual camera refused a frame: {error}", hint="start again") from error
+
+    def check(self) -> None:
+        """Ask the driver for its size: pyvirtualcam only prints the errors of writing. Raises SinkError."""
+        if self._camera is not None:
+            self._check_size(self._camera.device, (self._camera.width, self._camera.height))
 
     def close(self) -> None:
         """Take the camera down. May be called twice. Raises SinkError when the driver does not let go of it."""
@@ -182,4 +193,4 @@ def repair(message: str, platform: str = sys.platform) -> str:
         return f"end the program that uses it, or make a new one: sudo modprobe -r v4l2loopback && {LOAD_LOOPBACK}"
     if "could not be queried" in message:
         return "that is no video device; leave the device out to take the first that is free"
-    return f"{LOAD_LOOPBACK}  (first: sudo apt install v4l2loopback-dkms, or your distribution's package)"
+    return f"{LOAD_LOOPBACK}  (to keep it after a restart: personacam virtualcam install; what is missing: personacam doctor)"

@@ -213,3 +213,23 @@ def test_every_system_has_its_own_repair() -> None:
     assert "usermod" in repair("Could not access /dev/video0 due to missing permissions.", "linux")
     assert "modprobe -r" in repair("Device /dev/video10 is not a video output device.", "linux")
     assert repair("No v4l2 loopback device found", "linux").startswith("sudo modprobe v4l2loopback")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks v4l2loopback")
+def test_the_last_picture_is_repeated_and_a_size_that_changes_is_noticed(
+    memory: type[MemoryCamera], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = VirtualCameraSink("/dev/video97", backend="mem")
+    with pytest.raises(SinkError, match="not open"):
+        sink.repeat()
+    sink.check()
+    sink.open((6, 4), 30.0)
+    sink.send(np.full((4, 6, 3), 9, np.uint8), frame(0, 0))
+    sink.repeat()
+    first, second = memory.opened[-1].sent
+    assert np.array_equal(first, second)
+    sink.check()
+    monkeypatch.setattr(v4l2, "output_size", lambda _path: (640, 480))
+    with pytest.raises(SinkError, match="640x480"):
+        sink.check()
+    assert memory.opened[-1].closed == 1
