@@ -193,4 +193,4 @@ def repair(message: str, platform: str = sys.platform) -> str:
         return f"end the program that uses it, or make a new one: sudo modprobe -r v4l2loopback && {LOAD_LOOPBACK}"
     if "could not be queried" in message:
         return "that is no video device; leave the device out to take the first that is free"
-    return f"{LOAD_LOOPBACK}  (to keep it after a restart: personacam virtualcam install; what is missing: personacam doctor)"
+    return f"{LOAD_LOOPBACK}  (kept after a restart: personacam virtualcam install; see personacam doctor)"
