@@ -30,6 +30,8 @@ MAX_CROP_SIDES = 4.0
 """A point so many crop sides away from the crop is no landmark."""
 MIN_SIDE_PX = 12.0
 """A smaller region holds no face that could be followed."""
+PRESENT = 0.5
+"""Score above which the live detector believes in a face."""
 _NO_FACE = "the frame is treated as one without a face"
 _BROKEN = f"{_NO_FACE}; if it repeats: pip install --force-reinstall openvino, or --detector insightface"
 
@@ -93,6 +95,9 @@ class FaceMesh:
         self._input_name = next(iter(runtime.inputs))
         self._points_name, self._score_name = sizes[POINTS * 3], sizes[1]
         self._crop = np.zeros((SIDE, SIDE, 3), np.uint8)
+        # A region is shrunk to less than twice SIDE, and turned by up to 45 degrees.
+        side = math.ceil(2 * SIDE * math.sqrt(2.0)) + 8
+        self._small = np.zeros((side, side, 3), np.uint8)
         self._input = np.zeros((1, SIDE, SIDE, 3), np.float32)
 
     def landmarks(self, pixels: U8, roi: Roi) -> tuple[F32, F32, float]:
@@ -125,7 +130,7 @@ class FaceMesh:
         affine = roi.to_frame()
         shrink = int(roi.size / SIDE)
         if shrink >= 2:  # bilinear samples further apart than two pixels would alias
-            pixels, affine = _reduced(pixels, affine, roi, shrink)
+            pixels, affine = _reduced(pixels, affine, roi, shrink, self._small)
         cv2.warpAffine(
             pixels,
             affine,
@@ -140,8 +145,10 @@ class FaceMesh:
         self._runtime.close()
 
 
-def _reduced(pixels: U8, affine: F64, roi: Roi, shrink: int) -> tuple[U8, F64]:
-    """The part of the frame under ``roi``, averaged over shrink x shrink pixels, and the affine into that picture."""
+def _reduced(pixels: U8, affine: F64, roi: Roi, shrink: int, buffer: U8) -> tuple[U8, F64]:
+    """The part of the frame under ``roi``, averaged over shrink x shrink pixels into ``buffer``, and the affine into
+    that picture.
+    """
     height, width = pixels.shape[:2]
     reach = roi.size * math.sqrt(0.5) + 2 * shrink
     x0, x1 = (int(np.clip(roi.centre[0] + d, 0, width)) // shrink * shrink for d in (-reach, reach))
@@ -149,7 +156,8 @@ def _reduced(pixels: U8, affine: F64, roi: Roi, shrink: int) -> tuple[U8, F64]:
     if x1 <= x0 or y1 <= y0:  # outside of the frame: nothing to average
         return pixels, affine
     size = ((x1 - x0) // shrink, (y1 - y0) // shrink)
-    small = np.asarray(cv2.resize(pixels[y0:y1, x0:x1], size, interpolation=cv2.INTER_AREA), np.uint8)
+    small = buffer[: size[1], : size[0]]
+    cv2.resize(pixels[y0:y1, x0:x1], size, dst=small, interpolation=cv2.INTER_AREA)
     into = affine / shrink
     # Frame pixel p lies at (p - x0 + 0.5) / shrink - 0.5 of the reduced picture.
     into[:, 2] += (0.5 - np.array([x0, y0])) / shrink - 0.5
@@ -160,3 +168,18 @@ def load_facemesh(*, threads: int = 1) -> FaceMesh:
     """The shipped network, in float32, in the fastest runtime there is. Raises RuntimeFailure."""
     model = resources.files("engines").joinpath("models", "face_landmark.onnx").read_bytes()
     return FaceMesh(open_runtime(model, precision="f32", threads=threads))
+
+
+def look(facemesh: FaceMesh, pixels: U8, near: F32) -> F64 | None:
+    """(468, 3) what Face Mesh sees near (K, 2) points: first in a square around them, then around its own mesh.
+
+    As in live use. x, y and depth in pixels; None where it sees no face.
+    """
+    centre = near.mean(axis=0)
+    roi = Roi((float(centre[0]), float(centre[1])), float(np.ptp(near, axis=0).max()) * 1.6, 0.0)
+    try:
+        rough, _, _ = facemesh.landmarks(pixels, roi)
+        mesh, depth, score = facemesh.landmarks(pixels, roi_from_mesh(rough))
+    except DetectorError:
+        return None
+    return np.column_stack([mesh, depth]).astype(np.float64) if score >= PRESENT else None

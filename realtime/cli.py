@@ -127,7 +127,10 @@ def run(
         str | None,
         typer.Option(help="auto, tensorrt, tensorrt-rtx, openvino or onnxruntime.", show_default="auto"),
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, f32 or bf16.", show_default="auto")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, f32, bf16 or int8.", show_default="auto")] = None,
+    governor: Annotated[
+        str | None, typer.Option(help="auto or off: quality follows the machine.", show_default="auto")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Of each inference session.", show_default="1")] = None,
     colour_strength: Annotated[float | None, typer.Option(help="0 persona's colours .. 1 wearer's.")] = None,
     erode: Annotated[int | None, typer.Option(help="Mask, in swap pixels.")] = None,

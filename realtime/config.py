@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from engines.errors import SettingsError
+from engines.files import read_limited
 from realtime.policy import FailurePolicy
 from realtime.provenance import LabelPosition
 from realtime.v4l2_controls import ControlWishes, PowerLine
@@ -22,6 +23,7 @@ else:
 
 Pace = Literal["auto", "on", "off"]
 DEFAULT_PERSONA = "vera"
+MAX_PROFILE_BYTES = 64 << 10
 
 
 class Settings(BaseModel):
@@ -65,7 +67,11 @@ class Settings(BaseModel):
     insightface_pack: Path | None = None
     runtime: Literal["auto", "tensorrt", "tensorrt-rtx", "openvino", "onnxruntime"] = "auto"
     """auto: TensorRT where there is an NVIDIA card and the package for it, else OpenVINO, else ONNX Runtime."""
-    precision: Literal["auto", "f32", "bf16"] = "auto"
+    precision: Literal["auto", "f32", "bf16", "int8"] = "auto"
+    """Of the persona's network. auto: live on a CPU the fastest that was measured to give the same picture, found out
+    beside the first run; float32 for files."""
+    governor: Literal["auto", "off"] = "auto"
+    """auto: live, tier, detection cadence and rate follow what this machine can do, at most the tier asked for."""
     threads: int = Field(1, ge=1, le=64)
     """Of one inference session."""
     colour_strength: float = Field(0.5, ge=0.0, le=1.0)
@@ -105,10 +111,11 @@ class Settings(BaseModel):
 def load_profile(path: Path) -> dict[str, Any]:
     """Read a TOML profile. Raises SettingsError when it is missing, damaged or has an unknown key."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_limited(path, MAX_PROFILE_BYTES).decode("utf-8"))
     except FileNotFoundError:
         raise SettingsError(f"there is no profile {path}", hint="check the path given with --profile") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    # Besides TOML's own errors: numbers of thousands of digits, and nesting that is deeper than the stack.
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(
             f"the profile {path} cannot be read: {error}", hint="it must be TOML: key = value"
         ) from error
@@ -122,7 +129,7 @@ def _check_keys(values: Mapping[str, Any], where: str) -> None:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             raise SettingsError(
-                f"unknown option {key!r} in {where}",
+                f"unknown option {key[:40]!r} in {where}",
                 hint=f"did you mean {near[0]!r}?" if near else f"known options: {', '.join(known)}",
             )
 
@@ -138,5 +145,6 @@ def resolve(flags: Mapping[str, Any], profile: Path | None = None) -> Settings:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"][:1]) or "settings"
         raise SettingsError(
-            f"--{name.replace('_', '-')}: {first['msg']}", hint=f"got {first.get('input')!r}; see personacam run --help"
+            f"--{name.replace('_', '-')}: {first['msg']}",
+            hint=f"got {str(first.get('input'))[:80]!r}; see personacam run --help",
         ) from error

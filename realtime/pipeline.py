@@ -6,6 +6,9 @@ One thread does it all after capture, because the stages together fit into one f
 goes out exactly once and in order: swapped, or covered by the failure policy. Whatever detection, alignment, swap or
 blending raise, the frame is covered; if the label or the policy itself fails, the run ends and nothing is sent. No path
 sends the wearer's own pixels unless the policy ``passthrough`` was asked for by name.
+
+Everything large is allocated at the start; what a frame allocates are a few small arrays and objects (landmarks,
+affines: about 30 kB, freed with it). No lock is held while a stage runs.
 """
 
 from __future__ import annotations
@@ -19,12 +22,13 @@ from typing import Protocol
 import numpy as np
 
 from engines import geometry
-from engines.errors import DetectorError, PersonacamError, RuntimeFailure, SinkError, SourceError
+from engines.errors import DetectorError, PersonacamError, RuntimeFailure, SinkError
 from engines.mesh_subset import MESH_SUBSET, crop_points
 from engines.types import F32, F64, U8, AlignedFace, Detection, Frame, Swap
 from realtime.latest import Closed, Latest
 from realtime.pacing import Clock, now_ns
 from realtime.policy import PolicyGate, Reason
+from realtime.ring import PictureRing
 from realtime.sink import Sink, StopRequested
 from realtime.trace import Trace
 
@@ -97,6 +101,8 @@ class Counts:
     sent: int = 0
     swapped: int = 0
     policy: int = 0
+    thinned: int = 0
+    """Frames left out to halve the rate (see ``Pipeline.send_every``); nothing was sent for them."""
     reasons: dict[str, int] = field(default_factory=dict)
     first_errors: dict[str, str] = field(default_factory=dict)
 
@@ -124,10 +130,17 @@ class Pipeline:
     ) -> None:
         self._frames, self._stages, self._gate, self._sinks = frames, stages, gate, list(sinks)
         self._limits, self.trace, self._clock, self._watch = limits, trace, clock, watch
-        self._after = sent
+        self._after: tuple[Callable[[Frame], None], ...] = () if sent is None else (sent,)
         self.counts = Counts()
-        width, height = size
-        self._out: U8 = np.zeros((height, width, 3), np.uint8)
+        self.send_every = 1
+        """Only every so many-th frame of the source is worked on; may be set by any thread between frames."""
+        self.cost_ns = 0
+        """What the last frame took, from the box to the last sink."""
+        self._lock = threading.Lock()
+        """Of ``_following``; never held while a stage runs."""
+        self._following: tuple[Stages, Callable[[], None]] | None = None
+        self._ring = PictureRing(size)
+        self._out: U8 = self._ring.next()
         self._crop: U8 = np.zeros((stages.swap.crop_size, stages.swap.crop_size, 3), np.uint8)
         self._points: F32 = np.zeros((len(MESH_SUBSET), 2), np.float32)
         self._last_ns: int | None = None
@@ -144,24 +157,65 @@ class Pipeline:
                 frame = self._frames.get(_POLL_S)
             except Closed:
                 return
-            except SourceError:
+            except PersonacamError:
                 self._cover_loss()
                 raise
             now = self._clock()
             if frame is None:
+                waiting_since = min(waiting_since, now)  # a clock that ran backwards must not hide a stall
                 if self._limits.stall_s is not None and now - waiting_since > self._limits.stall_s * 1e9:
                     self._cover_loss()
                     waiting_since = now
                 continue
             waiting_since = now
+            if frame.index % self.send_every:
+                self.counts.thinned += 1
+                continue
             try:
                 self.step(frame)
             except StopRequested:
                 return
 
+    def after_each(self, *looks: Callable[[Frame], None]) -> None:
+        """Call these too after each frame that went out, in the thread of the frames; before ``run``."""
+        self._after += looks
+
+    @property
+    def stages(self) -> Stages:
+        """What runs now."""
+        return self._stages
+
+    def exchange(self, stages: Stages, exchanged: Callable[[], None]) -> None:
+        """Other stages from the next frame on; whatever they need was loaded before. May be called from any thread.
+
+        ``exchanged`` is called in the thread of the frames, when the stages before are no longer used. Raises
+        RuntimeFailure when an exchange is waiting already.
+        """
+        with self._lock:
+            if self._following is not None:
+                raise RuntimeFailure("other stages are waiting for the next frame already", hint="wait for it")
+            self._following = stages, exchanged
+
+    def _exchange(self) -> None:
+        with self._lock:
+            following, self._following = self._following, None
+        if following is None:
+            return
+        self._stages, exchanged = following
+        side = self._stages.swap.crop_size
+        if side != len(self._crop):
+            self._crop = np.zeros((side, side, 3), np.uint8)
+        exchanged()
+
     def step(self, frame: Frame) -> None:
         """One frame, from arrival to the sinks."""
+        started = self._clock()
+        if self._following is not None:
+            self._exchange()
         self._last_frame = frame
+        # Given back before another is asked for: the ring sees who holds a picture.
+        del self._out
+        self._out = self._ring.next()
         reason, swap = self._swap_into_out(frame)
         now = self._clock()
         late = self._limits.deadline_ms
@@ -175,7 +229,10 @@ class Pipeline:
         else:
             self._cover(frame, reason, now)
         self._send(frame)
+        self.cost_ns = self._clock() - started
         self.counts.swapped += reason is None
+        for look in self._after:
+            look(frame)
         if self._watch is not None and swap is not None and reason is None:
             self._watch(frame, swap)
 
@@ -253,25 +310,31 @@ class Pipeline:
         step = max(1, now - self._last_frame.captured_ns)
         frame = replace(self._last_frame, captured_ns=now, timestamp_ns=self._last_frame.timestamp_ns + step)
         self._last_frame = frame
+        del self._out
+        self._out = self._ring.next()
         self._cover(frame, Reason.SOURCE_LOST, now)
         self._send(frame)
+        for look in self._after:
+            look(frame)
 
     def _send(self, frame: Frame) -> None:
         with self.trace.stage("send"):
             for sink in list(self._sinks):
                 try:
                     sink.send(self._out, frame)
+                except StopRequested:
+                    raise
                 except SinkError as error:
                     self._drop(sink, error)
+                except Exception as error:  # noqa: BLE001 - whatever a driver throws, the other outputs go on
+                    self._drop(sink, SinkError(f"{sink.name} failed: {error}", hint="start again; report it"), error)
         self.counts.sent += 1
         self.trace.add("total", self._clock() - frame.captured_ns)
-        if self._after is not None:
-            self._after(frame)
 
-    def _drop(self, sink: Sink, error: SinkError) -> None:
+    def _drop(self, sink: Sink, error: SinkError, cause: Exception | None = None) -> None:
         """A recording on a full disk must not end the call: go on with the others, unless there are none."""
         if len(self._sinks) == 1:
-            raise error
+            raise error from cause
         self._sinks.remove(sink)
         self.counts.first_errors[f"sink {sink.name}"] = str(error)
         _log.warning("%s ended, the other outputs go on: %s", sink.name, error)

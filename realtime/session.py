@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import platformdirs
 
 from engines.errors import PersonacamError, SettingsError
@@ -28,10 +31,13 @@ from realtime.config import Settings
 from realtime.detect import Detector, InsightDetector, MeshDetector
 from realtime.engine_plan import live_runtime
 from realtime.engine_switch import EngineSwitch
+from realtime.fast_precision import fastest
+from realtime.governor import Governor, ladder
 from realtime.models import default_insightface_folder, locate_insightface
 from realtime.pipeline import Limits, Pipeline, Stages
 from realtime.policy import FailurePolicy, PolicyGate
 from realtime.provenance import Label, resolve_label
+from realtime.quality import Quality, Worn
 from realtime.reconnect import SteadyCamera
 from realtime.sink import NullSink, RecorderSink, Sink, open_sink
 from realtime.store import TieredStore
@@ -80,7 +86,9 @@ def _detector(settings: Settings) -> Detector:
 def open_swap_runtime(persona: Persona, settings: Settings) -> Runtime:
     """Load the persona's network in the wanted runtime, or the first working one, which engines fall back to."""
     prefer = [name for name in DEFAULT_ORDER if name == settings.runtime] or None
-    return open_runtime(persona.swap_onnx, prefer=prefer, precision=settings.precision, threads=settings.threads)
+    # int8 is another graph, made of this one: see ``fast_precision``.
+    precision = "auto" if settings.precision == "int8" else settings.precision
+    return open_runtime(persona.swap_onnx, prefer=prefer, precision=precision, threads=settings.threads)
 
 
 def wearer_crops(size: int) -> tuple[U8, F32]:
@@ -129,82 +137,157 @@ class Signals:
                 signal.signal(number, handler)
 
 
-def _wear(settings: Settings, stack: ExitStack, say: Say) -> tuple[Persona, LiveRuntime, Stages]:
-    """Persona, its runtime and all stages; ``stack`` closes the networks."""
-    persona = read_persona(persona_store().find(settings.persona, settings.tier))
-    labelled = resolve_label(settings.label, persona.manifest.kind)
+def _network(settings: Settings, path: Path, *, say: Say) -> tuple[Persona, LiveRuntime]:
+    """A persona and what runs it. The caller closes the runtime."""
+    persona = read_persona(path)
     portable = open_swap_runtime(persona, settings)
-    stack.callback(portable.close)
     if isinstance(portable, OnnxRuntime) and portable.fell_back is not None:
         say(portable.fell_back)
     size = persona.manifest.crop_size
-    runtime = live_runtime(persona, settings, portable, say=say, crops=lambda: wearer_crops(size))
-    stack.callback(runtime.close)
-    detector = _detector(settings)
-    stack.callback(detector.close)
-    until = " until the engine is ready" if isinstance(runtime, EngineSwitch) else ""
-    say(f"persona {persona.manifest.title} ({persona.manifest.kind}), {runtime.name} {runtime.precision}{until}")
+    try:
+        return persona, live_runtime(persona, settings, portable, say=say, crops=lambda: wearer_crops(size))
+    except PersonacamError:
+        portable.close()
+        raise
+
+
+def _put_on(persona: Persona, runtime: LiveRuntime, settings: Settings, *, live: bool, say: Say) -> Worn:
+    """What swaps and blends this persona."""
+    if not isinstance(runtime, EngineSwitch):
+        runtime = fastest(persona, settings, runtime, live=live, say=say)
     swapper = Swapper(persona, runtime)
     blend = BlendConfig(settings.erode, settings.feather, colour_strength=settings.colour_strength)
-    compiled = kernels.warm_up()
-    if compiled > 1:
-        say(f"kernels compiled in {compiled:.1f} s; the next start is quicker")
-    stages = Stages(
-        Tracker(detector, TrackerConfig(smooth=settings.smooth)),
-        kernels.crop_face,
-        swapper,
-        Blender(blend, swapper.swap_size),
-        Label(position=settings.label_position) if labelled else None,
-    )
-    return persona, runtime, stages
+    return Worn(persona, runtime, swapper, Blender(blend, swapper.swap_size))
+
+
+def _another_tier(settings: Settings, tier: str, *, say: Say) -> Worn:
+    """Of a running persona, its engine ready and its buffers touched."""
+    persona, network = _network(settings, persona_store().find(settings.persona, tier), say=lambda _: None)
+    worn = _put_on(persona, network, settings, live=True, say=say)
+    if isinstance(worn.runtime, EngineSwitch):
+        worn.runtime.start()
+        worn.runtime.wait(60.0)
+    side = persona.manifest.crop_size
+    worn.runtime.swap(np.zeros((side, side, 3), np.uint8), None)
+    say(f"{persona.manifest.name}, tier {tier}, is ready: {worn.runtime.name} {worn.runtime.precision}")
+    return worn
+
+
+class _Loading:
+    """Networks on their way while the camera opens: compiling them leaves the interpreter to others."""
+
+    def __init__(self, settings: Settings, stack: ExitStack, say: Say) -> None:
+        path = persona_store().find(settings.persona, settings.tier)  # a wrong name is told before anything starts
+        pool = stack.enter_context(ThreadPoolExecutor(2, "load"))
+        self._detector = pool.submit(_detector, settings)
+        self._network = pool.submit(_network, settings, path, say=say)
+        stack.callback(self._close)
+        self._owned = True
+        self._settings = settings
+
+    def result(self, *, live: bool, say: Say) -> tuple[Worn, Tracker]:
+        """Wait for both. Raises what loading raised."""
+        compiled = kernels.warm_up()
+        if compiled > 1:
+            say(f"kernels compiled in {compiled:.1f} s; the next start is quicker")
+        worn = _put_on(*self._network.result(), self._settings, live=live, say=say)
+        tracker = Tracker(self._detector.result(), TrackerConfig(smooth=self._settings.smooth))
+        manifest, runtime = worn.persona.manifest, worn.runtime
+        until = " at first" if isinstance(runtime, EngineSwitch) else ""
+        say(f"persona {manifest.title} ({manifest.kind}), {runtime.name} {runtime.precision}{until}")
+        return worn, tracker
+
+    def _close(self) -> None:
+        """Whatever came of it; runtimes may be closed twice."""
+        if self._detector.exception() is None:
+            self._detector.result().close()
+        if self._network.exception() is None:
+            self._network.result()[1].close()
+
+
+def _governor(settings: Settings, persona: Persona, source: Source, *, live: bool) -> Governor | None:
+    """On for pictures that come at their own rate, unless it was switched off."""
+    if settings.governor == "off" or not live:
+        return None
+    tiers = persona_store().larger_first(settings.persona, persona)
+    if settings.tier is not None:  # what was asked for by name is the most that is worn
+        tiers = tiers[tiers.index(persona.manifest.tier) :]
+    levels = ladder(tiers)
+    return Governor(levels, tiers.index(persona.manifest.tier), 1.0 / source.fps)
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """The garbage collector never looks again at what start-up made (about 300,000 objects, 50 ms and more a look)."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def run_session(
-    settings: Settings, *, say: Say, stop: threading.Event | None = None, watch: Watch | None = None
+    settings: Settings,
+    *,
+    say: Say,
+    stop: threading.Event | None = None,
+    watch: Watch | None = None,
+    trace: Trace | None = None,
 ) -> Result:
     """Open source, persona, networks and sinks, run until the end, close all.
 
     Raises PersonacamError when something cannot be opened. A failure while running is returned in the result, after
-    everything was finished. ``say`` gets lines for people.
+    everything was finished. ``say`` gets lines for people. ``trace`` is one of the caller's own.
     """
     stop = stop or threading.Event()
     with ExitStack() as stack:
         signals = Signals(stop)
         stack.enter_context(signals.installed())
-        persona, runtime, stages = _wear(settings, stack, say)
+        loading = _Loading(settings, stack, say)
         config = SourceConfig(
             (settings.width, settings.height), settings.fps, loop=settings.loop, controls=settings.camera_controls()
         )
         sinks = [open_sink(spec) for spec in settings.sink]
         source = open_source(settings.source, config, {"demo": demo_clip()})
         paced = settings.pace == "on" or (settings.pace == "auto" and not _is_offline(source, sinks))
-        capture = CaptureThread(source, "newest" if paced or source.live else "lossless", pace=paced)
+        live = paced or source.live
+        capture = CaptureThread(source, "newest" if live else "lossless", pace=paced)
         stack.callback(capture.stop)
         _refuse_own_source(settings, source)
         gate = PolicyGate(settings.policy, hold_s=settings.hold_s, card=settings.card, size=source.size)
         if settings.policy is FailurePolicy.PASSTHROUGH:
             say("policy passthrough: frames without a swap show YOUR OWN FACE")
+        worn, tracker = loading.result(live=live, say=say)
+        labelled = resolve_label(settings.label, worn.persona.manifest.kind)
+        label = Label(position=settings.label_position) if labelled else None
         for sink in sinks:
             stack.callback(_close_quietly, sink)
             sink.open(source.size, source.fps)
             say(sink.report)
         say(source.report)
-        trace = Trace()
+        trace = trace or Trace()
         pipeline = Pipeline(
             capture.latest,
-            stages,
+            Stages(tracker, kernels.crop_face, worn.swapper, worn.blender, label),
             gate,
             sinks,
             size=source.size,
-            limits=_limits(settings, in_time=paced or source.live),
+            limits=_limits(settings, in_time=live),
             trace=trace,
             watch=watch,
-            sent=_Negotiation(source, say).look,
         )
-        if isinstance(runtime, EngineSwitch):
-            runtime.start()
-            if not (paced or source.live):
-                runtime.wait()  # a recording at any rate has the time, and then one runtime makes all of it
+        quality = Quality(
+            pipeline, tracker, worn, capture, governor=_governor(settings, worn.persona, source, live=live),
+            load=lambda tier: _another_tier(settings, tier, say=say), say=say,
+        )  # fmt: skip
+        stack.callback(quality.close)
+        pipeline.after_each(_Negotiation(source, say).look, quality.look)
+        if isinstance(worn.runtime, EngineSwitch):
+            worn.runtime.start()
+            if not live:
+                worn.runtime.wait()  # a recording at any rate has the time, and then one runtime makes all of it
+        stack.enter_context(_few_collections())
         capture.start()
         signals.running = True
         error = _run(pipeline, stop)
@@ -212,9 +295,10 @@ def run_session(
             say(f"{source.name} does not answer; it is released when the program ends")
         finishing = _finish(sinks, say)
         error = error or finishing
-        report = _report(settings, persona, runtime, source, capture, pipeline)
-        if isinstance(runtime, EngineSwitch):
-            report["engine"] = runtime.report()
+        report = _report(settings, quality.worn, source, capture, pipeline)
+        report["governor"] = quality.report()
+        if isinstance(quality.worn.runtime, EngineSwitch):
+            report["engine"] = quality.worn.runtime.report()
         if isinstance(source, SteadyCamera):
             report["camera"] = source.as_dict()
         report["error"] = None if error is None else {"message": error.message, "hint": error.hint}
@@ -280,13 +364,9 @@ def _close_quietly(sink: Sink) -> None:
 
 
 def _report(
-    settings: Settings,
-    persona: Persona,
-    runtime: LiveRuntime,
-    source: Source,
-    capture: CaptureThread,
-    pipeline: Pipeline,
+    settings: Settings, worn: Worn, source: Source, capture: CaptureThread, pipeline: Pipeline
 ) -> dict[str, Any]:
+    persona, runtime = worn.persona, worn.runtime
     counts, summary = pipeline.counts, pipeline.trace.summary()
     return {
         "frames": {
@@ -295,10 +375,12 @@ def _report(
             "swapped": counts.swapped,
             "policy": counts.policy,
             "dropped": capture.dropped,
+            "thinned": counts.thinned,
         },
         "fps": summary["fps"],
         "latency_ms": summary["latency_ms"],
         "stages_ms": summary["stages_ms"],
+        "cpu_ms": summary["cpu_ms"],
         "persona": {"name": persona.manifest.name, "sha256": persona.sha256, "kind": persona.manifest.kind},
         "runtime": runtime.name,
         "precision": runtime.precision,

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engines.errors import PersonacamError, PersonaNotFoundError
-from engines.persona import SUFFIX, PersonaStore, read_persona
+from engines.persona import SUFFIX, Persona, PersonaStore, read_persona
 
+SMALLEST_TIER = "tiny"
 LARGER_TIERS = ("small", "base")
 """Each has a folder of its own; the smallest tier needs none."""
 
@@ -54,6 +55,15 @@ class TieredStore(PersonaStore):
             if tier is not None:
                 found.setdefault(tier, path)
         return found
+
+    def larger_first(self, name: str, worn: Persona) -> list[str]:
+        """Tiers of ``name`` by their folders, unread, the largest first; the one of ``worn`` is among them."""
+        found = {worn.manifest.tier}
+        for path in self.copies(name):
+            if path != worn.path:
+                found.add(path.parent.name if path.parent.name in LARGER_TIERS else SMALLEST_TIER)
+        order = (SMALLEST_TIER, *LARGER_TIERS)
+        return sorted(found, key=lambda tier: order.index(tier) if tier in order else -1, reverse=True)
 
 
 def tier_of(path: Path) -> str | None:

@@ -48,6 +48,10 @@ class TrackCounts:
     """Tracks that ended, by themselves or by a check, found again in the same frame or not."""
 
 
+_MOST_LAG = np.array([0.06, 0.06, 0.08, 0.12])
+"""Smoothing may move the square by so much at the most: shares of its side, logarithm of its size, radians."""
+
+
 class Tracker:
     """Keeps one track. Frames come in order; one thread at a time."""
 
@@ -96,6 +100,15 @@ class Tracker:
             self._until_search = self._config.search_every - 1
         return self._last
 
+    @property
+    def config(self) -> TrackerConfig:
+        """What is in force."""
+        return self._config
+
+    def configure(self, config: TrackerConfig) -> None:
+        """Other cadences from the next frame on; the filter's constants stay. May be called from any thread."""
+        self._config = config
+
     def _holds(self, frame: Frame, found: Detection) -> bool:
         """Whether the track goes on; only every ``check_every``-th followed frame is looked at.
 
@@ -132,7 +145,10 @@ class Tracker:
         # The filter must not see the jump from +pi to -pi.
         self._angle += math.remainder(angle - self._angle, 2 * math.pi)
         raw = np.array([centre[0], centre[1], math.log(step), self._angle])
-        x, y, log_step, turn = self._filter(raw, t_s, unit=np.array([side, side, 1.0, 1.0]))
+        smooth = self._filter(raw, t_s, unit=np.array([side, side, 1.0, 1.0]))
+        # Whatever the filter does, and after a time stamp that hardly grew it stands still: the square stays on the
+        # face, or the wearer would look out beside it.
+        x, y, log_step, turn = np.clip(smooth, raw - _MOST_LAG * (side, side, 1, 1), raw + _MOST_LAG * (side, side, 1, 1))
         return _square(x, y, math.exp(log_step), turn, middle)
 
     def reset(self) -> None:

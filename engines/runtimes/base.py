@@ -15,7 +15,8 @@ RuntimeName = Literal["openvino", "onnxruntime"]
 EngineName = Literal["tensorrt", "tensorrt-rtx"]
 """Of those that run plans, built for one card."""
 LiveName = RuntimeName | EngineName
-Precision = Literal["f32", "bf16"]
+Precision = Literal["f32", "bf16", "int8"]
+"""int8: of a graph that was quantised (``engines.int8``); its inputs and outputs are float32."""
 LivePrecision = Precision | Literal["f16"]
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
+import time
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -11,14 +14,24 @@ import pytest
 
 from engines.errors import DetectorError, RuntimeFailure, SourceLostError
 from engines.mesh_subset import MESH_SUBSET
+from engines.persona import read_persona
 from engines.types import AlignedFace, Detection, Frame, Swap
 from realtime import kernels
 from realtime.blend import BlendConfig, Blender
+from realtime.capture import CaptureThread, SourceConfig, open_source
+from realtime.config import Settings
+from realtime.detect import MeshDetector
 from realtime.latest import Latest
+from realtime.pacing import now_ns
+from realtime.pattern import PatternSource
 from realtime.pipeline import Limits, Pipeline, Stages
 from realtime.policy import FailurePolicy, PolicyGate, Reason
+from realtime.provenance import Label
+from realtime.session import demo_clip, open_swap_runtime, persona_store
 from realtime.sink import StopRequested
+from realtime.swap import Swapper
 from realtime.trace import Trace
+from realtime.track import Tracker
 
 SIZE = (160, 120)
 FACE = (slice(30, 94), slice(48, 112))
@@ -273,3 +286,211 @@ def test_mesh_points_travel_with_the_face_in_the_square_of_its_pixels(made):
     expected = ((MeshTrack.landmarks[MESH_SUBSET] - (48.5, 30.5)) / 2 + 0.5) / 32
     np.testing.assert_allclose(mesh.points, expected, atol=1e-5)
     assert five.points is None
+
+
+# ---- buffers, exchange, overload -------------------------------------------------------------------------------------
+
+
+class KeepingSink(MemorySink):
+    """Shows the last pictures on, as a preview does: references and no copies."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = []
+
+    def send(self, pixels, frame):
+        super().send(pixels, frame)
+        self.kept = [*self.kept, pixels[10:20]][-5:]
+
+
+def test_a_published_picture_is_not_written_while_somebody_reads_it(made):
+    pipeline, *_ = made
+    sink = KeepingSink()
+    pipeline._sinks = [sink]
+    for index in range(12):
+        pipeline.step(wearer(index))
+        for kept, picture in zip(reversed(sink.kept), reversed(sink.pictures), strict=False):
+            assert (kept == picture[10:20]).all()
+    assert len(sink.kept) == 5
+
+
+def test_other_stages_take_over_between_two_frames(made):
+    """Of another crop size, from another thread, and with no frame lost or twice."""
+    pipeline, _, _, _, sink, _ = made
+    seen = []
+
+    class Larger(FakeSwap):
+        crop_size = 64
+
+        def swap(self, face):
+            seen.append(face.pixels.shape)
+            return Swap(face, np.full((32, 32, 3), 200, np.uint8), np.full((32, 32), 255, np.uint8))
+
+    class HalfTrack(FakeTrack):
+        def align(self, detection, size, t_s):
+            return TO_FRAME * [[32 / size, 32 / size, 1.0]]
+
+    pipeline.step(wearer(0))
+    stages = replace(pipeline.stages, track=HalfTrack(), swap=Larger())
+    done = threading.Event()
+    worker = threading.Thread(target=pipeline.exchange, args=(stages, done.set))
+    worker.start()
+    worker.join()
+    assert not done.is_set()
+    with pytest.raises(RuntimeFailure, match="already"):
+        pipeline.exchange(stages, done.set)
+    pipeline.step(wearer(1))
+    assert done.is_set()
+    assert seen == [(64, 64, 3)]
+    assert [f.index for f in sink.frames] == [0, 1]
+    assert sink.pictures[0][60, 80, 0] == 90
+    assert sink.pictures[1][60, 80, 0] == 200
+
+
+def test_no_lock_is_held_while_a_stage_runs(made):
+    """Everything that other threads may call answers in the middle of a swap."""
+    pipeline, box, _, swap, _, _ = made
+    honest, answered = swap.swap, []
+
+    def meanwhile():
+        box.put(wearer(7))
+        pipeline.exchange(pipeline.stages, lambda: None)
+        pipeline.send_every = 1
+        answered.append(box.dropped)
+
+    def watched(face):
+        other = threading.Thread(target=meanwhile)
+        other.start()
+        other.join(5.0)
+        assert not other.is_alive()
+        return honest(face)
+
+    swap.swap = watched
+    pipeline.step(wearer(0))
+    assert answered == [0]
+    assert pipeline.counts.swapped == 1
+
+
+def test_half_the_rate_leaves_frames_out_and_counts_them(made):
+    pipeline, box, _, _, sink, _ = made
+    pipeline.send_every = 2
+    for index in range(6):
+        box.put(wearer(index))
+        if index == 5:
+            box.close()
+        frame = box.get(0.1)
+        if frame.index % 2 == 0:
+            pipeline.step(frame)
+    assert [f.index for f in sink.frames] == [0, 2, 4]
+    box = Latest()
+    pipeline._frames = box
+    box.put(wearer(7))
+    box.close()
+    pipeline.run(threading.Event())
+    assert len(sink.frames) == 3
+    assert pipeline.counts.thinned == 1
+
+
+def test_a_source_faster_than_the_machine_is_thinned_at_the_source():
+    """A camera at 100 frames a second and a swap that really takes 40 ms: the newest frames, in order, none old."""
+    pipeline, _, _, swap, sink, _ = build(FailurePolicy.VEIL)
+    honest = swap.swap
+    swap.swap = lambda face: (time.sleep(0.04), honest(face))[1]
+    source = PatternSource(SourceConfig(SIZE, 100.0))
+    capture = CaptureThread(source, "newest")
+    sent = []
+    pipeline = Pipeline(
+        capture.latest, pipeline.stages, PolicyGate(FailurePolicy.VEIL, size=SIZE), [sink], size=SIZE,
+        limits=Limits(frames=40), trace=Trace(), sent=lambda frame: sent.append(now_ns()),
+    )  # fmt: skip
+    capture.start()
+    pipeline.run(threading.Event())
+    capture.stop()
+    indices = [frame.index for frame in sink.frames]
+    assert indices == sorted(set(indices))
+    assert capture.dropped > 0.4 * capture.captured
+    assert capture.captured - capture.dropped - len(indices) in {0, 1, 2}  # one in the box, one on its way there
+    frame_ms = float(np.median(np.diff(sent))) / 1e6
+    latency = pipeline.trace.summary()["latency_ms"]
+    assert latency["p50"] <= 2 * frame_ms
+    assert latency["p95"] <= 2 * frame_ms + 40  # what a busy machine may add in the middle of a frame
+
+
+def allocations(pipeline, frames, count):
+    """(bytes that stayed after ``count`` frames, the most that one frame had at once), as Python and numpy count."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for index in range(20):
+            pipeline.step(replace(frames[index % len(frames)], index=index, timestamp_ns=index * 33_000_000))
+        gc.collect()
+        before, most = tracemalloc.get_traced_memory()[0], 0
+        for index in range(20, 20 + count):
+            frame = replace(frames[index % len(frames)], index=index, timestamp_ns=index * 33_000_000)
+            tracemalloc.reset_peak()
+            at = tracemalloc.get_traced_memory()[0]
+            pipeline.step(frame)
+            most = max(most, tracemalloc.get_traced_memory()[1] - at)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] - before, most
+    finally:
+        tracemalloc.stop()
+
+
+class CountingSink(MemorySink):
+    def send(self, pixels, frame): ...
+
+
+def test_a_frame_allocates_no_picture_and_leaves_nothing(made):
+    """1,000 frames with real crop, blend, policy gate and trace: only affines and landmarks, freed with the frame."""
+    pipeline, *_ = made
+    pipeline._sinks = [CountingSink()]
+    pipeline._stages = replace(pipeline.stages, track=FakeTrack(), swap=StillSwap())
+    grown, most = allocations(pipeline, [wearer(i) for i in range(4)], 1000)
+    assert grown < 4096
+    assert most < 16 * 1024, "a picture of 160 x 120 has 57,600 bytes"
+
+
+class StillSwap(FakeSwap):
+    pixels, mask = np.full((32, 32, 3), 90, np.uint8), np.full((32, 32), 255, np.uint8)
+
+    def swap(self, face):
+        return Swap(face, self.pixels, self.mask)
+
+
+def test_allocations_are_seen(made):
+    """The measure itself must be able to fail."""
+    pipeline, *_ = made
+    kept = []
+    sink = CountingSink()
+    sink.send = lambda pixels, frame: kept.append(pixels.copy())
+    pipeline._sinks = [sink]
+    grown, most = allocations(pipeline, [wearer(0)], 10)
+    assert grown > 10 * 57_000
+    assert most > 57_000
+
+
+@pytest.mark.slow
+def test_the_real_stages_allocate_no_picture():
+    """Detector, network and blender of a run on the shipped clip at 720p, over 1,000 frames."""
+    source = open_source(str(demo_clip()), SourceConfig())
+    frames = [source.read() for _ in range(20)]
+    source.close()
+    persona = read_persona(persona_store().find("vera"))
+    runtime = open_swap_runtime(persona, Settings())
+    swapper = Swapper(persona, runtime)
+    size = frames[0].size
+    detector = MeshDetector.load()
+    stages = Stages(
+        Tracker(detector), kernels.crop_face, swapper, Blender(BlendConfig(), swapper.swap_size), Label()
+    )  # fmt: skip
+    gate = PolicyGate(FailurePolicy.VEIL, size=size)
+    pipeline = Pipeline(Latest(), stages, gate, [CountingSink()], size=size, limits=Limits(), trace=Trace())
+    try:
+        grown, most = allocations(pipeline, frames, 1000)
+    finally:
+        runtime.close()
+        detector.close()
+    assert pipeline.counts.swapped == 1020
+    assert grown < 64 * 1024
+    assert most < 160 * 1024, "a picture of 720p has 2.8 MB"
