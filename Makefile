@@ -1,6 +1,8 @@
 # Two commands on a fresh machine with Python and make:
 #   make demo    install, then put a persona on an invented wearer: demo.mp4
 #   make test    the same environment with the development tools, all tests
+# And on Debian, with QEMU:
+#   make test-vm the program between a real webcam driver and Chromium, OBS and others, in a virtual machine
 PYTHON ?= python3
 VENV   ?= .venv
 # Processes that share the tests; each wants a core and 2 GB.
@@ -14,7 +16,7 @@ define SYSTEM_LIBRARIES
   || { echo 'OpenCV needs two system libraries: sudo apt-get install libgl1 libglib2.0-0'; exit 1; }
 endef
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-vm lint clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +35,15 @@ demo: $(VENV)/base.stamp
 
 test: $(VENV)/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+# Neither torch nor the other development tools are needed in the guest.
+$(VENV)/vm.stamp: $(VENV)/base.stamp
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'pytest>=8'
+	touch $@
+
+test-vm: $(VENV)/vm.stamp
+	$(BIN)/python -m tests.vm.machine setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/vm -m vm --vm-json build/vm.json
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -1,0 +1,101 @@
+"""Software webcam -> program with a null persona -> v4l2loopback -> clients: listing, order, loss, colour, rate."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from tests.vm.guest import clients, devices
+from tests.vm.guest.program import Program, until
+from tests.vm.guest.scenario import Scenario
+from tests.vm.guest.usbcam import UsbWebcam
+
+COLOUR_TOLERANCE = 4.0
+SLOW_FPS = 8
+"""A rate at which even an emulated computer may lose nothing."""
+MIN_CHROMIUM_FPS = 24
+_COUNT = 24
+
+
+def start(scenario: Scenario, name: str, camera: UsbWebcam) -> tuple[Program, str]:
+    """The webcam plugged in and the program running on it, until clients can read."""
+    camera.plug()
+    path = devices.camera(camera.name)
+    arguments = ("--source", path, "--sink", f"virtualcam:{devices.VIRTUAL}", "--width", "640", "--height", "480")
+    program = Program(name, *arguments, "--deadline-ms", "20000", null=True)
+    program.wait_for("virtual camera:")
+    until(lambda: devices.streams(devices.VIRTUAL), 60.0, "the virtual camera has a writer")
+    return program, path
+
+
+def judge(scenario: Scenario, client: str, found: dict[str, Any], *, lossless: bool) -> None:
+    """Order and readability of what a client saw, loss where none is allowed, colours where they were measured."""
+    scenario.figure(client, found)
+    read = found["frames"] - found["unread"]
+    readable = read >= 0.9 * found["frames"] and read > 0
+    scenario.check(f"{client}: readable", readable, f"{read} of {found['frames']} pictures")
+    back = found["backwards"]  # a reader that is late may see a buffer of the driver that was written over already
+    scenario.check(f"{client}: in order", back == 0, f"{back} steps back in {found['distinct']} pictures", timing=True)
+    if lossless:
+        lost = found["lost"]
+        scenario.check(f"{client}: nothing lost at {SLOW_FPS} a second", lost == 0, f"{lost} lost", timing=True)
+    if "colour_error" in found:
+        error = found["colour_error"]
+        scenario.check(f"{client}: colours within 4/255", error <= COLOUR_TOLERANCE, f"{error} off")
+
+
+def chromium(scenario: Scenario, count: int, shown: int, seconds: float, sent: Any) -> dict[str, Any]:
+    """Listing, settings, numbers of the track, colours of the canvas. Returns its answer."""
+    command = [sys.executable, "-m", "tests.vm.guest.chromium", "personacam", str(count), str(shown), str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-1000:])
+    answer: dict[str, Any] = json.loads(done.stdout)
+    listed = answer.get("devices", [])
+    scenario.check("Chromium lists personacam", any(name.startswith("personacam") for name in listed), listed)
+    if "error" in answer:
+        raise RuntimeError(f"Chromium: {answer['error']}")
+    settings = answer["settings"]
+    size = (settings["width"], settings["height"])
+    scenario.check("Chromium: settings 640x480", size == (640, 480), settings)
+    track, canvas = answer["track"], answer["canvas"]
+    judge(scenario, "Chromium track", clients.judge(track["numbers"]), lossless=False)
+    judge(scenario, "Chromium canvas", clients.judge(canvas["numbers"], canvas["colours"]), lossless=False)
+    times = track["times"]
+    scenario.figure("Chromium format", track["format"])
+    answer["fps"] = round((len(times) - 1) / max(times[-1] - times[0], 1e-6), 1)
+    scenario.figure("Chromium fps", answer["fps"])
+    scenario.figure("Chromium latency_ms", clients.spread(clients.latencies(track["numbers"], times, sent)))
+    return answer
+
+
+def run(scenario: Scenario) -> None:
+    """First everything at a rate that loses nothing, then the rate itself."""
+    devices.load_loopback()
+    devices.load_usb()
+    slow = UsbWebcam(scenario.tape, "Slow Webcam", SLOW_FPS)
+    with scenario.part("the program starts"):
+        program, _ = start(scenario, "slow", slow)
+        for client in (clients.v4l2_ctl, clients.ffmpeg, clients.gstreamer):
+            with scenario.part(client.__name__):
+                judge(scenario, client.__name__, client(devices.VIRTUAL, _COUNT, 120.0), lossless=True)
+        with scenario.part("opencv"):
+            waiting = clients.apart(clients.opencv, devices.VIRTUAL, _COUNT, 120.0, slow.sent)
+            judge(scenario, "opencv", waiting(150.0), lossless=True)
+        report = program.stop()
+        scenario.check("the program ends well", program.status == 0 and not report["error"], report.get("frames"))
+    slow.close()
+    fast = UsbWebcam(scenario.tape, "Fast Webcam", 30)
+    with scenario.part("Chromium at 30 a second"):
+        program, _ = start(scenario, "fast", fast)
+        sent = [int(fast.sent.count.value)]
+        fps = chromium(scenario, 120, 4, 20.0, fast.sent)["fps"]
+        enough = fps >= MIN_CHROMIUM_FPS
+        scenario.check(f"30 a second reach Chromium at {MIN_CHROMIUM_FPS} or more", enough, fps, timing=True)
+        sent.append(int(fast.sent.count.value))
+        report = program.stop()
+        scenario.figure("webcam sent meanwhile", sent[1] - sent[0])
+        scenario.figure("program at 30", {key: report[key] for key in ("frames", "fps", "latency_ms", "stages_ms")})
+    fast.close()
