@@ -54,3 +54,12 @@ def test_a_missing_or_damaged_profile_is_an_error(tmp_path):
 def test_settings_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         Settings().fps = 3
+
+
+def test_a_cameras_knobs() -> None:
+    assert not resolve({}).camera_controls(), "nothing is turned unless asked"
+    asked = resolve({"power_line": "50", "exposure": "10", "focus": "auto", "steady_rate": True}).camera_controls()
+    assert (asked.power_line, asked.exposure, asked.focus, asked.steady_rate) == ("50", 10.0, "auto", True)
+    assert resolve({"focus": "12"}).camera_controls().focus == 12
+    with pytest.raises(SettingsError, match="power-line"):
+        resolve({"power_line": "55"})
