@@ -23,6 +23,7 @@ PRINTED_ONLY = {"make demo", "make test"}
 NEEDS_CAMERA = {"personacam run", "personacam run --source /dev/video2 --persona kofi --sink preview"}
 _SMALL = ["--count", "2", "--size", "64"]
 LONG = {
+    "personacam run --source demo": ["--frames", "40"],
     "personacam people sheet": _SMALL,
     "personacam people clip": ["--dry-run"],
     "personacam people dataset": ["--dry-run"],

@@ -27,10 +27,11 @@ from realtime.sink import NullSink
 from tests.realtime.memory_probe import EVERY, can_measure
 
 
-def decode(path: Path) -> tuple[list[np.ndarray], list[int], str]:
+def decode(path: Path, most: int | None = None) -> tuple[list[np.ndarray], list[int], str]:
+    """Pictures, time stamps and the codec; of a clip as long as the demo's ask only for the first ones."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        frames = list(container.decode(stream))
+        frames = list(itertools.islice(container.decode(stream), most))
         times = [round(float(f.pts * stream.time_base) * 90_000) for f in frames]
         return [f.to_ndarray(format="bgr24") for f in frames], times, stream.codec_context.name
 
@@ -54,17 +55,17 @@ def face_box(index: int) -> tuple[slice, slice]:
 def test_every_frame_is_swapped_in_order_with_its_time(swapped):
     out, report = swapped
     pictures, times, codec = decode(out)
-    _, source_times, _ = decode(demo_clip())
+    _, source_times, _ = decode(demo_clip(), 60)
     assert codec == "h264"
     assert len(pictures) == 60 == report["frames"]["sent"] == report["frames"]["swapped"]
     assert report["frames"]["dropped"] == 0
-    assert times == source_times[:60]
+    assert times == source_times
     assert pictures[0].shape == (720, 1280, 3)
 
 
 def test_the_face_is_the_personas_and_the_rest_the_wearers(swapped):
     pictures, _, _ = decode(swapped[0])
-    originals, _, _ = decode(demo_clip())
+    originals, _, _ = decode(demo_clip(), 60)
     for index in (0, 30, 59):
         inside = face_box(index)
         inner = np.abs(pictures[index][inside].astype(int) - originals[index][inside]).mean()
@@ -77,7 +78,7 @@ def test_the_wearers_far_eye_is_covered_on_a_turned_head(tmp_path, persona):
     """Both personas are narrower than the wearer there: without the cover 0.07 to 0.27 of the eye's detail got out."""
     out = tmp_path / "out.mp4"
     run_session(Settings(source="demo", persona=persona, sink=(str(out),), frames=126, label=False), say=lambda _: None)
-    shown, originals = decode(out)[0], decode(demo_clip())[0]
+    shown, originals = decode(out)[0], decode(demo_clip(), 126)[0]
     with np.load(demo_clip().with_suffix(".npz")) as data:
         landmarks = data["landmarks"]
     for index in range(105, 126, 5):
@@ -92,7 +93,7 @@ def test_the_wearers_far_eye_is_covered_on_a_turned_head(tmp_path, persona):
 
 def test_the_label_is_in_the_corner(swapped):
     pictures, _, _ = decode(swapped[0])
-    originals, _, _ = decode(demo_clip())
+    originals, _, _ = decode(demo_clip(), 11)
     corner = np.abs(pictures[10][:60, -320:].astype(int) - originals[10][:60, -320:])
     assert corner.max() > 60
 
@@ -163,7 +164,7 @@ def test_real_stages_that_break_leak_nothing(tmp_path, monkeypatch, fault):
     result = run_session(Settings(source="demo", sink=(str(out),), frames=30), say=lambda _: None)
     assert result.report["frames"]["policy"] == 10
     pictures, _, _ = decode(out)
-    originals, _, _ = decode(demo_clip())
+    originals, _, _ = decode(demo_clip(), 20)
     for index in range(10, 20):
         box = face_box(index)
         shown, real_face = (p[index][box].astype(float).mean(2) for p in (pictures, originals))
