@@ -21,7 +21,7 @@ from engines.errors import SourceError, SourceFormatError, SourceLostError, Sour
 from engines.types import U8, Frame
 from realtime import v4l2
 from realtime.camera_list import device_path, explain, without_password
-from realtime.negotiate import Attempt, Negotiation, Wish, another_may_do, attempts, best_of
+from realtime.negotiate import READABLE, Attempt, Negotiation, Wish, another_may_do, attempts, best_of
 from realtime.pacing import Clock, now_ns
 from realtime.source import SourceConfig
 from realtime.v4l2_controls import apply, slows_in_dim_light
@@ -38,7 +38,11 @@ _MEASURE_NS = 2_500_000_000
 _FIRST_PICTURE_NS = 6_000_000_000
 """Webcams take up to some seconds to their first picture: they wake up and set their exposure."""
 _URL_TIMEOUT_MS = 10_000
-_OLDEST_STAMP_NS = 1_000_000_000
+_OLDEST_STAMP_NS = 3_000_000_000
+_STALE_INTERVALS = 2.5
+"""So old, and newer pictures are waiting behind it: a driver has one ready every interval."""
+_QUEUED = 4
+"""Buffers that OpenCV gives the driver."""
 _OPENCV_ERRORS_ONLY = 2  # cv::utils::logging::LOG_LEVEL_ERROR
 
 
@@ -103,7 +107,7 @@ class CameraSource:
         unplugged, after about a second when it hangs.
         """
         try:
-            good, pixels = self._capture.read()
+            good, pixels = self._capture.retrieve() if self._grab_newest() else (False, None)
         except cv2.error as error:
             raise self._lost() from error
         arrived_ns = self._clock()
@@ -127,12 +131,27 @@ class CameraSource:
         """Release the camera. May be called twice."""
         self._capture.release()
 
+    def _grab_newest(self) -> bool:
+        """Take the next picture from the driver. Where this thread was late, several wait there: all but the newest are
+        passed over without being decoded, as nobody would see them.
+        """
+        good = self._capture.grab()
+        if self._path is None:
+            return bool(good)
+        stale_ns = _STALE_INTERVALS * 1e9 / (self.measured_fps or self.fps)
+        for _ in range(_QUEUED):
+            now = self._clock()
+            if not good or now - self._stamp(now) < stale_ns:
+                break
+            good = self._capture.grab()
+        return bool(good)
+
     def _stamp(self, arrived_ns: int) -> int:
         """When the driver had the picture, before it waited for us and was decoded. Drivers that keep another clock
         than the monotonic one are not believed.
         """
         stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC)
-        if not np.isfinite(stamp) or not 0.0 < arrived_ns - stamp * 1e6 < _OLDEST_STAMP_NS:
+        if not 0.0 < stamp < np.inf or not 0.0 < arrived_ns - stamp * 1e6 < _OLDEST_STAMP_NS:
             return arrived_ns
         return int(stamp * 1e6)
 
@@ -155,7 +174,7 @@ class CameraSource:
             with contextlib.suppress(SourceFormatError):  # it came back as something else: ask for everything anew
                 return self._try(again, (), measure=False)
         config = self._config
-        modes = () if self._path is None else list_modes(self._path)
+        modes = () if self._path is None else list_modes(self._path, READABLE)
         results: list[tuple[Attempt, Negotiation]] = []
         failure: SourceError | None = None
         tried: list[str] = []

@@ -21,9 +21,9 @@ from realtime.v4l2_modes import Mode
 ENOUGH = 0.8
 """Of the asked rate: a camera of Europe's 25 frames a second, or of the cinema's 24, is as good as one of 30."""
 MAX_ATTEMPTS = 4
-_READABLE = ("MJPG", "JPEG", "NV12", "NV21", "YU12", "YV12", "YUYV", "YVYU", "UYVY", "BGR3", "RGB3")
+READABLE = ("MJPG", "JPEG", "NV12", "NV21", "YU12", "YV12", "YUYV", "YVYU", "UYVY", "BGR3", "RGB3")
 """What OpenCV turns into pixels, by what it costs on the cable."""
-RAW_FOURCCS = frozenset(_READABLE[2:]) | {"YUY2"}
+RAW_FOURCCS = frozenset(READABLE[2:]) | {"YUY2"}
 _USB2_BYTES_PER_S = 24_000_000  # what one isochronous endpoint may carry: 3 x 1024 bytes every 125 us
 _BYTES_PER_PIXEL = {"NV12": 1.5, "NV21": 1.5, "YU12": 1.5, "YV12": 1.5, "BGR3": 3.0, "RGB3": 3.0}
 
@@ -51,7 +51,7 @@ class Attempt:
 
 def attempts(modes: Sequence[Mode], wish: Wish) -> tuple[Attempt, ...]:
     """What to ask for, best first, at most ``MAX_ATTEMPTS``; never empty."""
-    readable = [mode for mode in modes if mode.fourcc in _READABLE]
+    readable = [mode for mode in modes if mode.fourcc in READABLE]
     found = _listed(readable, wish, wish.size) if readable and wish.size is not None else _blind(wish)
     found.append(Attempt(None, None, None, "the camera's own choice"))
     different: dict[tuple[object, ...], Attempt] = {}
@@ -69,7 +69,7 @@ def _blind(wish: Wish) -> list[Attempt]:
 
 
 def _listed(modes: list[Mode], wish: Wish, asked: tuple[int, int]) -> list[Attempt]:
-    modes = sorted(modes, key=lambda mode: (mode.fourcc != wish.fourcc, _READABLE.index(mode.fourcc)))
+    modes = sorted(modes, key=lambda mode: (mode.fourcc != wish.fourcc, READABLE.index(mode.fourcc)))
     found = []
     for mode in modes:
         if mode.size == asked and _has_rate(mode, wish.fps):

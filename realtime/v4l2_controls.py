@@ -30,7 +30,13 @@ FOCUS_AUTO = 0x009A090C
 
 _NEXT = 0x80000000
 _DISABLED, _READ_ONLY = 0x0001, 0x0004
-_KINDS: dict[int, Literal["integer", "boolean", "menu"]] = {1: "integer", 2: "boolean", 3: "menu", 9: "menu"}
+_INTEGER_MENU = 9
+_KINDS: dict[int, Literal["integer", "boolean", "menu"]] = {
+    1: "integer",
+    2: "boolean",
+    3: "menu",
+    _INTEGER_MENU: "menu",
+}
 _CONTROLS = 256
 _MENU_ENTRIES = 64
 _MANUAL_EXPOSURE, _SHUTTER_PRIORITY = 1, 2
@@ -87,9 +93,9 @@ def list_controls(path: str) -> tuple[Control, ...]:
                 if not ask(device, VIDIOC_QUERYCTRL, answer):
                     break
                 control = parse_control(answer)
+                number, kind = struct.unpack_from("=II", answer)
                 if control is not None:
-                    found.append(_completed(device, control))
-                (number,) = struct.unpack_from("=I", answer)
+                    found.append(_completed(device, control, numbers=kind == _INTEGER_MENU))
                 answer = bytearray(68)
                 struct.pack_into("=I", answer, 0, number | _NEXT)
     except OSError:
@@ -105,8 +111,8 @@ def parse_control(answer: bytes | bytearray) -> Control | None:
     return Control(number, text(name), _KINDS[kind], minimum, maximum, step, default, writable=not flags & _READ_ONLY)
 
 
-def _completed(device: int, control: Control) -> Control:
-    """The same with its value and its menu."""
+def _completed(device: int, control: Control, *, numbers: bool) -> Control:
+    """The same with its value and its menu, whose entries are names or ``numbers``."""
     answer = bytearray(struct.pack("=Ii", control.id, 0))
     value = struct.unpack_from("=i", answer, 4)[0] if ask(device, VIDIOC_G_CTRL, answer) else None
     menu = []
@@ -115,7 +121,8 @@ def _completed(device: int, control: Control) -> Control:
             entry = bytearray(44)
             struct.pack_into("=II", entry, 0, control.id, index)
             if ask(device, VIDIOC_QUERYMENU, entry):  # menus may have gaps
-                menu.append((index, text(bytes(entry[8:40]))))
+                name = str(struct.unpack_from("=q", entry, 8)[0]) if numbers else text(bytes(entry[8:40]))
+                menu.append((index, name))
     return Control(
         control.id, control.name, control.kind, control.minimum, control.maximum, control.step, control.default,
         value, tuple(menu), control.writable,
@@ -145,7 +152,7 @@ def plan(controls: Mapping[int, Control], wishes: ControlWishes) -> tuple[list[t
     ):
         _number(controls, EXPOSURE_ABSOLUTE, round(wishes.exposure * 10.0), "the exposure", steps, faults)
     if wishes.steady_rate is not None:
-        what = "a steady rate" if wishes.steady_rate else "a slower rate in dim light"
+        what = "steady rate" if wishes.steady_rate else "slower rate in dim light"
         _choose(controls, EXPOSURE_PRIORITY, (int(not wishes.steady_rate),), what, steps, faults)
     if wishes.focus == "auto":
         _choose(controls, FOCUS_AUTO, (1,), "automatic focus", steps, faults)

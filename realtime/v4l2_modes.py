@@ -6,7 +6,7 @@ Layouts of ``v4l2_fmtdesc``, ``v4l2_frmsizeenum`` and ``v4l2_frmivalenum`` in <l
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from realtime.v4l2 import ask, fourcc_name, opened, request
@@ -38,13 +38,17 @@ class Mode:
     """Frames a second that it offers, highest first. Empty: it does not say."""
 
 
-def list_modes(path: str) -> tuple[Mode, ...]:
-    """Everything that the camera at ``path`` offers, in its own order. Empty when it cannot be asked."""
+def list_modes(path: str, fourccs: Collection[str] | None = None) -> tuple[Mode, ...]:
+    """Everything that the camera at ``path`` offers, in its own order; only in the formats ``fourccs``, if given.
+
+    Empty when it cannot be asked.
+    """
     try:
         with opened(path) as device:
             return tuple(
                 Mode(fourcc_name(code), size, tuple(sorted(set(_rates(device, code, size)), reverse=True)))
                 for code in _formats(device)
+                if fourccs is None or fourcc_name(code) in fourccs
                 for size in _sizes(device, code)
             )
     except OSError:

@@ -59,8 +59,11 @@ class FakeCapture:
         self.now[0] += self.every if self.good >= 0 else 1000 * MS
         return self.good >= 0
 
+    def retrieve(self) -> tuple[bool, object]:
+        return True, np.zeros((self.size[1], self.size[0], 3), np.uint8)
+
     def read(self) -> tuple[bool, object]:
-        return (True, np.zeros((self.size[1], self.size[0], 3), np.uint8)) if self.grab() else (False, None)
+        return self.retrieve() if self.grab() else (False, None)
 
     def get(self, key: int) -> float:
         if key == cv2.CAP_PROP_FOURCC:
@@ -75,14 +78,14 @@ class Webcam:
     """A camera on a desk: what it offers, and what really comes of each format."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, modes: Sequence[Mode], slows: bool | None = None) -> None:
-        self.now = [1000 * MS]
+        self.now = [10_000 * MS]
         self.every_ms = {"MJPG": 33.0, "YUYV": 33.0}
         self.good = 1000
         self.opened: list[FakeCapture] = []
         self.asked: list[Attempt] = []
         self.knobs: list[tuple[str | None, ControlWishes]] = []
         monkeypatch.setattr("realtime.camera._open_capture", self.open)
-        monkeypatch.setattr("realtime.camera.list_modes", lambda _path: tuple(modes))
+        monkeypatch.setattr("realtime.camera.list_modes", lambda _path, _fourccs: tuple(modes))
         monkeypatch.setattr("realtime.camera.slows_in_dim_light", lambda _path: slows)
         monkeypatch.setattr(
             "realtime.camera.apply", lambda path, wishes: self.knobs.append((path, wishes)) or ["no focus"]
@@ -227,6 +230,25 @@ def test_the_drivers_time_stamp_is_taken_when_it_can_be_true(monkeypatch: pytest
         frame = source.read()
         assert frame is not None
         assert frame.captured_ns == webcam.now[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="V4L2's time stamps")
+def test_pictures_that_waited_in_the_driver_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    webcam = Webcam(monkeypatch, C920)
+    source = webcam.source()
+    capture = webcam.opened[0]
+    waiting = [200, 167, 133, 100, 67, 33]  # how old each is when it is taken, in milliseconds
+
+    def grab() -> bool:
+        capture.stamp_ms = webcam.now[0] / MS - waiting.pop(0)
+        return True
+
+    capture.grab = grab  # type: ignore[method-assign]
+    frame = source.read()
+    assert frame is not None
+    assert webcam.now[0] - frame.captured_ns == pytest.approx(67 * MS)
+    assert waiting == [33], "the first that is young enough; asking for more could wait for the camera"
+    assert source.read() is not None
 
 
 def test_a_clock_that_jumps_back_leaves_time_stamps_growing(monkeypatch: pytest.MonkeyPatch) -> None:

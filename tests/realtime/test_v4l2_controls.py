@@ -139,6 +139,23 @@ def test_listing_and_setting_through_the_drivers_answers(monkeypatch: pytest.Mon
 
 
 @LINUX
+def test_a_menu_of_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(_device: int, number: int, answer: bytearray) -> bool:
+        (wanted,) = struct.unpack_from("=I", answer)
+        if number == knobs.VIDIOC_QUERYCTRL:
+            answer[:] = queryctrl(7, 9, b"Bias", 0, 1)
+            return wanted == 0x80000000
+        if number == knobs.VIDIOC_QUERYMENU:
+            struct.pack_into("=q", answer, 8, -1 << 40)
+        return number != knobs.VIDIOC_G_CTRL
+
+    monkeypatch.setattr(knobs, "ask", ask)
+    (bias,) = list_controls("/dev/null")
+    assert bias.menu == ((0, str(-1 << 40)), (1, str(-1 << 40)))
+    assert bias.value is None
+
+
+@LINUX
 def test_without_a_device() -> None:
     assert list_controls("/dev/video97") == ()
     assert apply("/dev/video97", ControlWishes(focus="auto"))[-1].startswith("its controls cannot be set")

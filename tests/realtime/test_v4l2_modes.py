@@ -88,6 +88,7 @@ def test_the_whole_list(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> No
     monkeypatch.setattr(v4l2_modes, "ask", ask)
     assert list_modes("/dev/null") == (Mode("MJPG", (1280, 720), (30.0, 15.0)), Mode("MJPG", (640, 480), (30.0, 15.0)))
     assert asked[0] < 600
+    assert list_modes("/dev/null", {"YUYV"}) == ()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Video4Linux2 is Linux's")
