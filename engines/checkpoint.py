@@ -7,6 +7,7 @@ is recognised. Files of older versions pass through the named functions in ``UPG
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -20,11 +21,19 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
 from engines.errors import DataError, SettingsError
-from engines.files import write_atomic
+from engines.files import read_limited, write_atomic
 from engines.network import NetworkConfig, PersonaDecoder, UniversalEncoder
 
 FORMAT = "personacam-weights"
 VERSION = 1
+
+MAX_META_BYTES = 16 << 20
+MAX_WEIGHTS_BYTES = 2 << 30
+MAX_SIZE = 1 << 16
+"""Of any width or side in a checkpoint's JSON; what fits the weights is far below."""
+MAX_LAYERS = 16
+MAX_WEIGHTS = 64 << 20
+"""Of a network whose sizes a file names; base has a tenth of it. More memory than this no file takes to be refused."""
 
 Kind = Literal["encoder", "decoder", "trunk", "people", "discriminator", "training", "identity-space", "wearers"]
 Meta = dict[str, Any]
@@ -63,9 +72,9 @@ def load(stem: Path, kind: Kind) -> Checkpoint:
     """Read a pair. Raises DataError when it is missing, damaged, torn, foreign, of another kind or too new."""
     hint = "restore both files from where they were made, or train again"
     try:
-        meta = json.loads(stem.with_name(stem.name + ".json").read_bytes())
-        data = stem.with_name(stem.name + ".safetensors").read_bytes()
-    except (OSError, ValueError) as error:
+        meta = json.loads(read_limited(stem.with_name(stem.name + ".json"), MAX_META_BYTES))
+        data = read_limited(stem.with_name(stem.name + ".safetensors"), MAX_WEIGHTS_BYTES)
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"cannot read the weights {stem}: {error}", hint=hint) from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT or meta.get("kind") != kind:
         raise DataError(f"{stem}.json does not describe weights of kind {kind!r}", hint=hint)
@@ -75,10 +84,10 @@ def load(stem: Path, kind: Kind) -> Checkpoint:
         tensors = load_bytes(data)
     except (SafetensorError, ValueError) as error:
         raise DataError(f"{stem}.safetensors is damaged: {error}", hint=hint) from error
-    version = int(meta.get("version", 0))
+    version = meta.get("version", 0)
     while version != VERSION:
-        if version not in UPGRADES:
-            raise DataError(f"{stem} has version {version}, this reads up to {VERSION}", hint="update personacam")
+        if not isinstance(version, int) or version not in UPGRADES:
+            raise DataError(f"{stem} has version {version!r:.20}, this reads up to {VERSION}", hint="update personacam")
         meta, tensors = UPGRADES[version](meta, tensors)
         version = version + 1
     return Checkpoint(kind, tensors, meta)
@@ -134,6 +143,32 @@ def sizes_of(checkpoint: Checkpoint, stem: Path) -> NetworkConfig:
         if not isinstance(network, dict) or not needed <= set(network) <= known:
             raise ValueError("wrong fields")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in network.items()}
-        return NetworkConfig(**values)
+        for key, value in values.items():
+            _check_size(key, value)
+        sizes = NetworkConfig(**values)
+        if (weights := _most_weights(sizes)) > MAX_WEIGHTS:
+            raise ValueError(f"a network of {weights} weights")
     except (TypeError, ValueError, SettingsError) as error:
         raise DataError(f"{stem}.json has no usable network sizes: {error}", hint="train again") from error
+    return sizes
+
+
+def _check_size(key: str, value: object) -> None:
+    """Raise ValueError unless a field of ``NetworkConfig`` is what a network can be built of."""
+    listed = value if isinstance(value, tuple) else (value,)
+    kind = {"tier": str, "encoder_residuals": bool}.get(key, int)
+    if isinstance(value, tuple) != key.endswith(("_widths", "_residuals")) or len(listed) > MAX_LAYERS:
+        raise ValueError(f"{key} is {value!r:.40}")
+    for item in listed:
+        if type(item) is not kind or (isinstance(item, int) and kind is int and not 0 <= item <= MAX_SIZE):
+            raise ValueError(f"{key} is {item!r:.40}")
+
+
+def _most_weights(sizes: NetworkConfig) -> int:
+    """At most so many weights has an encoder or a decoder of these sizes."""
+    encoder = (12, sizes.stem_width or 12, *sizes.encoder_widths)
+    decoder = (sizes.grid_width, *sizes.decoder_widths)
+    side = sizes.input_size >> (len(sizes.encoder_widths) + 1)
+    features = encoder[-1] * side**2 + 4 * sizes.mesh_points + sizes.grid_width * sizes.grid**2 + 256
+    pairs = (*itertools.pairwise(encoder), *itertools.pairwise(decoder))
+    return sizes.code_size * features + sum(9 * (4 * a * b + 2 * b * b) for a, b in pairs)

@@ -16,7 +16,6 @@ that equal sets have equal manifests. Version 1 is still read.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -30,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import DataError
-from engines.faceset_codec import I64, PictureFormat, decode_colour, decode_grey, unpack
+from engines.faceset_codec import I64, PictureFormat, decode_colour, decode_grey, read_npz, unpack
 from engines.types import F32, U8
 
 VERSION = 2
@@ -47,7 +46,7 @@ Split = Literal["train", "val"]
 EXTRAS: Mapping[str, tuple[tuple[int | str, ...], type[np.generic]]] = {
     "landmarks_3d": ((68, 3), np.float32),  # world decimetres
     "landmarks_visible": ((68,), np.bool_),  # in the crop and hidden by nothing
-    "mesh": ((468, 2), np.float32),  # Face Mesh's points, pixels of the stored crop
+    "mesh": ((468, 2), np.float32),  # Face Mesh's points, pixels of the stored crop; NaN: no face
     "classes": (("size", "size"), np.uint8),  # what each pixel shows, 0 background; as PNG
     "expression": (("columns",), np.float32),  # face units, 0..1
     "gaze": ((2,), np.float32),  # of the eyes in the head, radians: to the person's left, up
@@ -82,6 +81,8 @@ class FaceSetInfo:
     """Names of EXTRAS that every shard has."""
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Names of the columns of extras whose width is not fixed."""
+    footage: tuple[str, ...] = ()
+    """Sha256 of every file of a real person that faces were taken from."""
 
     def extra_shape(self, name: str) -> tuple[int, ...]:
         """Shape of one face's value of an extra. Raises DataError for an unknown one or one without columns."""
@@ -158,7 +159,7 @@ def read_index(folder: Path) -> FaceSetIndex:
     try:
         data = (folder / MANIFEST).read_bytes()
         manifest = json.loads(data)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{folder} has no readable {MANIFEST}: {error}", hint="render the set again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != "personacam-faceset":
         raise DataError(f"{folder} is not a face set", hint="choose a folder made by the renderer or by enrollment")
@@ -169,7 +170,7 @@ def read_index(folder: Path) -> FaceSetIndex:
     try:
         shards = tuple(_entry(shard) for shard in manifest["shards"])
         info = _info(manifest)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"damaged manifest in {folder}: {error}", hint="render the set again") from error
     return FaceSetIndex(info, shards, hashlib.sha256(data).hexdigest())
 
@@ -207,6 +208,7 @@ def _info(manifest: dict[str, Any]) -> FaceSetInfo:
         quality=int(manifest.get("quality", old.quality)),
         extras=tuple(str(name) for name in manifest.get("extras", ())),
         columns={str(k): tuple(str(c) for c in v) for k, v in manifest.get("columns", {}).items()},
+        footage=tuple(str(digest) for digest in manifest.get("footage", ())),
     )
     if info.picture not in get_args(PictureFormat):
         raise ValueError(f"pictures are {info.picture}")
@@ -261,18 +263,18 @@ def _read_shard(path: Path, entry: ShardEntry, info: FaceSetInfo, extras: Sequen
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise DataError(f"{path} is not the file that the manifest names (sha256 differs)", hint=DAMAGED_HINT)
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-            arrays: dict[str, NDArray[Any]] = {
-                "states": stored["states"],
-                "crops": np.stack([decode_colour(b) for b in unpack("crops", stored)]),
-                "masks": np.stack([decode_grey(b) for b in unpack("masks", stored)]),
-                "landmarks": stored["landmarks"],
-                "pose": stored["pose"],
-            }
-            for name in extras:
-                arrays[name] = (
-                    np.stack([decode_grey(b) for b in unpack(name, stored)]) if name == "classes" else stored[name]
-                )
+        stored = read_npz(data)
+        arrays: dict[str, NDArray[Any]] = {
+            "states": stored["states"],
+            "crops": np.stack([decode_colour(b) for b in unpack("crops", stored)]),
+            "masks": np.stack([decode_grey(b) for b in unpack("masks", stored)]),
+            "landmarks": stored["landmarks"],
+            "pose": stored["pose"],
+        }
+        for name in extras:
+            arrays[name] = (
+                np.stack([decode_grey(b) for b in unpack(name, stored)]) if name == "classes" else stored[name]
+            )
     except (ValueError, KeyError, OSError, zipfile.BadZipFile, cv2.error) as error:
         raise DataError(f"{path} is damaged: {error}", hint=DAMAGED_HINT) from error
     n, size = len(entry.states), info.size

@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
+import tokenize
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.picture import decode
 from engines.types import U8
 
 PictureFormat = Literal["jpeg", "webp"]
 I64 = NDArray[np.int64]
+MAX_PICTURE_PIXELS = 4 << 20
+"""Of one stored picture; the manifest's size is compared after decoding."""
 _LOCAL_HEADER = 30
 """Bytes of a zip member's local header before its name (APPNOTE.TXT 4.3.7)."""
 
@@ -43,19 +48,12 @@ def encode_png(picture: U8) -> bytes:
 
 def decode_colour(blob: U8) -> U8:
     """(S, S, 3) BGR. Raises ValueError for bytes that are no picture."""
-    return _decode(blob, cv2.IMREAD_COLOR)
+    return decode(blob, max_pixels=MAX_PICTURE_PIXELS)
 
 
 def decode_grey(blob: U8) -> U8:
     """(S, S). Raises ValueError for bytes that are no picture."""
-    return _decode(blob, cv2.IMREAD_GRAYSCALE)
-
-
-def _decode(blob: U8, flag: int) -> U8:
-    picture = cv2.imdecode(blob, flag)
-    if picture is None:
-        raise ValueError("a stored picture cannot be decoded")
-    return picture.astype(np.uint8, copy=False)
+    return decode(blob, cv2.IMREAD_GRAYSCALE, max_pixels=MAX_PICTURE_PIXELS)
 
 
 def pack(name: str, blobs: Sequence[bytes]) -> dict[str, NDArray[Any]]:
@@ -89,8 +87,21 @@ def map_npz(path: Path) -> dict[str, NDArray[Any]]:
     Raises OSError, ValueError or zipfile.BadZipFile for a file that is none.
     """
     whole = np.memmap(path, np.uint8, "r")
+    with path.open("rb") as file:
+        return _views(file, whole)
+
+
+def read_npz(data: bytes) -> dict[str, NDArray[Any]]:
+    """Arrays of an uncompressed .npz as read-only views of its bytes: it takes no more memory than the file.
+
+    Raises ValueError or zipfile.BadZipFile for bytes that are none.
+    """
+    return _views(io.BytesIO(data), np.frombuffer(data, np.uint8))
+
+
+def _views(file: IO[bytes], whole: U8) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
-    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+    with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
             if member.compress_type != zipfile.ZIP_STORED:
                 raise ValueError(f"{member.filename} is compressed")
@@ -98,12 +109,22 @@ def map_npz(path: Path) -> dict[str, NDArray[Any]]:
             header = file.read(_LOCAL_HEADER)
             name_bytes, extra_bytes = (int.from_bytes(header[a : a + 2], "little") for a in (26, 28))
             file.seek(member.header_offset + _LOCAL_HEADER + name_bytes + extra_bytes)
-            if np.lib.format.read_magic(file) != (1, 0):
-                raise ValueError(f"{member.filename} has an unknown header")
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-            if fortran or dtype.hasobject:
-                raise ValueError(f"{member.filename} has an unknown layout")
-            count = int(np.prod(shape, dtype=np.int64))
+            shape, dtype = _array_header(file, member.filename)
+            count = math.prod(shape)
             flat = np.frombuffer(whole, dtype, count, file.tell()) if count else np.zeros(0, dtype)
             arrays[member.filename.removesuffix(".npy")] = flat.reshape(shape)
     return arrays
+
+
+def _array_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of the array that begins here. Raises ValueError."""
+    try:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError(f"{name} has an unknown header")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    # numpy parses the header as a Python literal and lets through what Python's parser raises.
+    except (SyntaxError, tokenize.TokenError, TypeError, KeyError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{name} has a damaged header") from error
+    if fortran or dtype.hasobject or dtype.itemsize == 0 or any(side < 0 for side in shape):
+        raise ValueError(f"{name} has an unknown layout")
+    return shape, dtype

@@ -39,3 +39,14 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def read_limited(path: Path, most: int) -> bytes:
+    """All bytes of a file. Raises OSError, and ValueError when there are more than ``most``."""
+    with path.open("rb") as file:
+        # Python takes the memory that it is asked to read beforehand, however little there is to read.
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(min(size, most) + 1)
+    if len(data) > most:
+        raise ValueError(f"{path.name} has more than {most} bytes")
+    return data

@@ -108,6 +108,8 @@ def _check_graph(graph: GraphProto, limits: GuardLimits) -> frozenset[str]:
         _check_tensor(tensor, limits)
     made = Counter(name for node in graph.node for name in node.output if name)
     made.update(tensor.name for tensor in graph.initializer)
+    for values in (graph.input, graph.output):
+        made.update(f"{name}" for name, count in Counter(v.name for v in values).items() if count > 1)
     twice = [name for name, count in made.items() if count > 1]
     if twice:
         raise _refuse(f"{_quoted(twice[0])} is made twice")
@@ -179,7 +181,10 @@ def _check_inferred(model: ModelProto, limits: GuardLimits) -> None:
     for name, shape in claimed.items():
         if shapes.get(name) != shape:
             raise _refuse(f"the output {_quoted(name)} says {shape} and has {shapes.get(name)}")
-    total = 0
+    given = [math.prod(_static_shape(v, "input")) for v in model.graph.input]
+    if max(given, default=0) > limits.tensor_elements:
+        raise _refuse(f"an input of {max(given)} numbers (at most {limits.tensor_elements})")
+    total = sum(given)
     for node in model.graph.node:
         for name in filter(None, node.output):
             if name not in shapes:

@@ -141,15 +141,21 @@ class CaptureThread:
         # cv2.error and most of av.error.FFmpegError derive from nothing narrower. Whatever a driver or decoder throws
         # must reach the consumer: a thread that just dies looks like the input's normal end, and nothing is covered.
         except Exception as failure:  # noqa: BLE001
-            error = SourceLostError(
-                f"{self.source.name} failed: {failure}", hint="start again; report it if it repeats"
-            )
-            error.__cause__ = failure
+            error = self._failed(failure)
+        except BaseException as failure:  # SystemExit in a library ends this thread: no reason to look like the end
+            error = self._failed(failure)
+            raise
         finally:
             try:
                 self.source.close()
             finally:
                 self.latest.close(error)
+
+    def _failed(self, failure: BaseException) -> SourceLostError:
+        why = str(failure) or type(failure).__name__
+        error = SourceLostError(f"{self.source.name} failed: {why}", hint="start again; report it if it repeats")
+        error.__cause__ = failure
+        return error
 
     def _pump(self) -> None:
         while not self._stop.is_set():

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import cast
 
 import av
-import cv2
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
@@ -16,6 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from engines.errors import SourceError, SourceFormatError, SourceNotFoundError
+from engines.picture import MAX_PIXELS, decode
 from engines.types import U8, Frame
 from realtime.pacing import now_ns
 from realtime.source import SourceConfig, letterbox
@@ -27,6 +27,14 @@ _BT709, _BT601 = 1, 5  # SWS_CS_ITU709, SWS_CS_ITU601
 _SCALE_FLAGS = 0x2 | 0x40000
 """libswscale: bilinear chroma with accurate rounding. Without it flat colours come out up to 4 levels too dark."""
 _DECODER_THREADS = 2
+_LIMITS = {"max_pixels": str(MAX_PIXELS)}
+_OPTIONS = {
+    # A list of other files, or a network session, is no video file whatever it is called: FFmpeg would open what it
+    # names. The demuxers' own names, as av.formats_available has them.
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,h264,hevc,ivf,mjpeg,m4v",
+    "protocol_whitelist": "file",
+    **_LIMITS,
+}
 
 
 class VideoFileSource:
@@ -130,7 +138,7 @@ class VideoFileSource:
 
 def _open_video(path: Path) -> tuple[InputContainer, VideoStream]:
     try:
-        container = av.open(str(path), "r")
+        container = av.open(str(path), "r", options=_OPTIONS, metadata_errors="replace")
     except PermissionError as error:
         raise SourceError(f"{path} may not be read: {error.strerror}", hint="change the file's permissions") from error
     except (FFmpegError, OSError) as error:
@@ -139,6 +147,10 @@ def _open_video(path: Path) -> tuple[InputContainer, VideoStream]:
         container.close()
         raise _no_video(path, "it has no video track")
     stream = container.streams.video[0]
+    if getattr(stream, "codec_context", None) is None:  # against its annotation
+        container.close()
+        raise _no_video(path, "there is no decoder for it")
+    stream.codec_context.options = _LIMITS
     stream.thread_type = "AUTO"
     stream.thread_count = _DECODER_THREADS
     return container, stream
@@ -208,11 +220,9 @@ def natural_key(name: str) -> list[tuple[int, str]]:
 
 def _read_picture(path: Path) -> U8:
     try:
-        # Not cv2.imread: it cannot open names outside the code page on Windows.
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except (OSError, cv2.error) as error:
+        return decode(path.read_bytes())
+    except OSError as error:
         raise SourceFormatError(f"the picture {path} cannot be read: {error}", hint="remove or replace it") from error
-    if pixels is None:
-        raise SourceFormatError(f"{path} is not a picture that can be read", hint="remove or replace the file")
-    return cast("U8", pixels)
+    except ValueError as error:
+        reason = f"{path} is not a picture that can be read: {error}"
+        raise SourceFormatError(reason, hint="remove or replace the file") from error

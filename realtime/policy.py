@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from engines.errors import SettingsError
+from engines.picture import decode
 from engines.types import U8, Frame
 
 VEIL_CELLS = 16
@@ -149,12 +150,11 @@ def make_card(size: tuple[int, int], path: Path | None) -> U8:
         _write_centred(card, CARD_TEXT)
         return card
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
+        picture = decode(path.read_bytes())
     except OSError as error:
         raise SettingsError(f"the card {path} cannot be read: {error.strerror}", hint="name a picture file") from error
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if picture is None:
-        raise SettingsError(f"the card {path} is no picture", hint="use a PNG, JPEG or WebP file")
+    except ValueError as error:
+        raise SettingsError(f"the card {path} is no picture: {error}", hint="use a PNG, JPEG or WebP file") from error
     scale = min(width / picture.shape[1], height / picture.shape[0])
     fit_w, fit_h = max(1, int(picture.shape[1] * scale)), max(1, int(picture.shape[0] * scale))
     method = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_LINEAR

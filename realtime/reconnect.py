@@ -196,7 +196,11 @@ class SteadyCamera:
             pixels = letterbox(pixels, self.size)
         if self._first_ns is None:
             self._first_ns = now
-        self._last_ns = max(now - self._first_ns, self._last_ns + 1)
+        if now - self._first_ns <= self._last_ns:
+            # The clock ran backwards (a suspended guest): count on from here at the nominal rate. Time stamps that
+            # crawl until it has caught up would freeze whatever is smoothed over time, and spoil recordings.
+            self._first_ns = now - self._last_ns - round(1e9 / self.fps)
+        self._last_ns = now - self._first_ns
         self._index += 1
         return replace(frame, pixels=pixels, index=self._index - 1, timestamp_ns=self._last_ns)
 

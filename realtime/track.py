@@ -148,7 +148,8 @@ class Tracker:
         smooth = self._filter(raw, t_s, unit=np.array([side, side, 1.0, 1.0]))
         # Whatever the filter does, and after a time stamp that hardly grew it stands still: the square stays on the
         # face, or the wearer would look out beside it.
-        x, y, log_step, turn = np.clip(smooth, raw - _MOST_LAG * (side, side, 1, 1), raw + _MOST_LAG * (side, side, 1, 1))
+        lag = _MOST_LAG * (side, side, 1.0, 1.0)
+        x, y, log_step, turn = np.clip(smooth, raw - lag, raw + lag)
         return _square(x, y, math.exp(log_step), turn, middle)
 
     def reset(self) -> None:
