@@ -193,13 +193,17 @@ class SteadySink:
             self._error = self._error or error
 
     def _pump(self, slots: Slots, every: int) -> None:
-        """Hand pictures over until the end, and ask the device how it is after ``every`` so many."""
+        """Hand pictures over until the end, and ask the device how it is after ``every`` so many.
+
+        The last picture, which may be the failure policy's, always goes out.
+        """
         last: tuple[U8, Frame] | None = None
         while True:
             with self._changed:
-                if self._stop:
+                ending, fresh = self._stop, self._waiting is not None
+                if ending and not fresh:
                     return
-                what, wait_ns = slots.decide(self._clock(), fresh=self._waiting is not None)
+                what, wait_ns = ("send", 0) if ending else slots.decide(self._clock(), fresh=fresh)
                 if what == "wait":
                     self._changed.wait(wait_ns / 1e9)
                     continue

@@ -151,6 +151,17 @@ def test_a_device_that_blocks_does_not_hold_the_sender() -> None:
     sink.close()
 
 
+def test_the_last_picture_goes_out_before_the_end() -> None:
+    device = Device()
+    sink = SteadySink(device)
+    sink.open((6, 4), 1.0)
+    sink.send(picture(1), frame(0, 0))
+    device.wait_for(1)
+    sink.send(picture(2), frame(1, 1))  # its slot opens in half a second
+    sink.close()
+    assert device.got == [1, 2]
+
+
 def test_a_device_that_never_returns_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("realtime.steady._CLOSE_S", 0.05)
     device = Device()
