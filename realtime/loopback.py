@@ -18,8 +18,6 @@ from realtime import v4l2
 
 DRIVER = "v4l2 loopback"
 LABEL = "personacam"
-DYNAMIC = (0, 13)
-"""From this version on devices are added and removed one by one (v4l2loopback-ctl add, delete)."""
 _SECURE_BOOT = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 MOK_KEYS = ("/var/lib/shim-signed/mok/MOK.der", "/var/lib/dkms/mok.pub")
 """Where Ubuntu's and everybody else's DKMS keep the key with which they sign modules."""
@@ -68,7 +66,7 @@ class LoopbackFacts:
     """The kernel can load modules at all."""
     loaded: bool = False
     version: str = ""
-    """Of the loaded module, "0.12.7"."""
+    """Of the loaded module, "0.15.0"; empty where the module does not say."""
     devices: tuple[LoopbackDevice, ...] = ()
     built: bool = False
     """There is a module file for this kernel."""
@@ -87,24 +85,20 @@ class LoopbackFacts:
     """(file, line) of each ``options v4l2loopback`` in the system's configuration."""
     at_boot: bool = False
     """It is loaded when the computer starts."""
+    control: bool = False
+    """The module has /dev/v4l2loopback, through which devices are added and removed: since 0.13."""
     control_tool: bool = False
-    """``v4l2loopback-ctl`` is installed."""
+    """``v4l2loopback-ctl`` is installed, which uses it."""
 
     @property
     def dynamic(self) -> bool:
         """Whether devices can be added to the loaded module."""
-        return self.control_tool and version_of(self.version) >= DYNAMIC
+        return self.control and self.control_tool
 
     @property
     def free(self) -> tuple[LoopbackDevice, ...]:
         """Those that a program could start now."""
         return tuple(device for device in self.devices if device.writable and not device.busy)
-
-
-def version_of(text: str) -> tuple[int, ...]:
-    """Numbers of "0.12.7" or "0.13.2-1"; empty for none."""
-    found = re.match(r"\d+(\.\d+)*", text.strip().removeprefix("v"))
-    return tuple(int(part) for part in found[0].split(".")) if found else ()
 
 
 def gather(root: Path = Path("/"), kernel: str | None = None) -> LoopbackFacts:
@@ -129,6 +123,7 @@ def gather(root: Path = Path("/"), kernel: str | None = None) -> LoopbackFacts:
         options=_options(root),
         at_boot=any("v4l2loopback" in _settings(_text(path)) for path in _configuration(root, "modules-load.d"))
         or "v4l2loopback" in _settings(_text(root / "etc/modules")),
+        control=(root / "dev/v4l2loopback").exists(),
         control_tool=shutil.which("v4l2loopback-ctl") is not None,
     )
 

@@ -16,7 +16,6 @@ OPTIONS = f"options v4l2loopback devices=1 exclusive_caps=1 card_label={LABEL}"
 MODPROBE_FILE = "/etc/modprobe.d/personacam.conf"
 LOAD_FILE = "/etc/modules-load.d/personacam.conf"
 INSTALL = "personacam virtualcam install --apply"
-_WRITE = ("install", "-D", "-m", "644", "/dev/stdin")
 _PACKAGES = {
     "debian": "sudo apt install v4l2loopback-dkms linux-headers-{kernel}",
     "arch": "sudo pacman -S v4l2loopback-dkms linux-headers",
@@ -66,6 +65,11 @@ class Step:
         return line if self.stdin is None else f"printf '%s\\n' {shlex.quote(self.stdin.rstrip())} | {line}"
 
 
+def write(file: str) -> tuple[str, ...]:
+    """The command that writes its standard input to ``file``, in a folder that may not be there yet."""
+    return "sh", "-c", f"mkdir -p {shlex.quote(os.path.dirname(file))} && cat > {shlex.quote(file)}"  # noqa: PTH120
+
+
 def install_plan(facts: LoopbackFacts) -> tuple[Step, ...]:
     """What makes a device "personacam" now and after every start. Raises SinkUnavailableError when that cannot work:
     no module, a refused signature, another configuration, devices that are in use.
@@ -86,8 +90,8 @@ def install_plan(facts: LoopbackFacts) -> tuple[Step, ...]:
             hint=f"delete that line, or add a device to it by hand (devices=2 exclusive_caps=1,1 card_label=…,{LABEL})",
         )
     steps = [
-        Step("options of the module", (*_WRITE, MODPROBE_FILE), OPTIONS + "\n"),
-        Step("load it when the computer starts", (*_WRITE, LOAD_FILE), "v4l2loopback\n"),
+        Step("options of the module", write(MODPROBE_FILE), OPTIONS + "\n"),
+        Step("load it when the computer starts", write(LOAD_FILE), "v4l2loopback\n"),
     ]
     ready = [device for device in facts.devices if device.name == LABEL and device.exclusive is not False]
     if not facts.loaded:

@@ -22,6 +22,7 @@ from realtime.loopback_setup import (
     remove_plan,
     root_prefix,
     run_command,
+    write,
 )
 
 OWN = LoopbackDevice("/dev/video9", "personacam", captures=False, outputs=True)
@@ -37,7 +38,7 @@ def commands(steps: Sequence[Step]) -> list[str]:
     return [" ".join(step.command) for step in steps]
 
 
-WRITES = [f"install -D -m 644 /dev/stdin {MODPROBE_FILE}", f"install -D -m 644 /dev/stdin {LOAD_FILE}"]
+WRITES = [f"sh -c mkdir -p {Path(file).parent} && cat > {file}" for file in (MODPROBE_FILE, LOAD_FILE)]
 RELOAD = ["modprobe -r v4l2loopback", "modprobe v4l2loopback"]
 
 
@@ -46,10 +47,10 @@ RELOAD = ["modprobe -r v4l2loopback", "modprobe v4l2loopback"]
     [
         ({}, ["modprobe v4l2loopback"]),
         ({"loaded": True, "devices": (OWN,)}, []),
-        ({"loaded": True, "devices": (OBS,), "version": "0.12.7", "control_tool": True}, RELOAD),
-        ({"loaded": True, "devices": (OBS,), "version": "0.13.2"}, RELOAD),  # Debian's tool is a package of its own
+        ({"loaded": True, "devices": (OBS,), "control_tool": True}, RELOAD),
+        ({"loaded": True, "devices": (OBS,), "control": True}, RELOAD),  # Debian's tool is a package of its own
         (
-            {"loaded": True, "devices": (OBS,), "version": "0.13.2", "control_tool": True},
+            {"loaded": True, "devices": (OBS,), "control": True, "control_tool": True},
             ["v4l2loopback-ctl add -n personacam -x 1"],
         ),
         ({"options": ((MODPROBE_FILE, "options v4l2loopback devices=1"),)}, ["modprobe v4l2loopback"]),
@@ -88,7 +89,7 @@ def test_what_stops_it(known: dict[str, object], message: str, hint: str) -> Non
         ({}, []),
         ({"loaded": True, "devices": (OWN,)}, ["modprobe -r v4l2loopback"]),
         ({"loaded": True, "devices": (OWN, OBS)}, []),
-        ({"loaded": True, "devices": (OWN, OBS), "version": "0.15.0", "control_tool": True},
+        ({"loaded": True, "devices": (OWN, OBS), "control": True, "control_tool": True},
          ["v4l2loopback-ctl delete /dev/video9"]),
         ({"loaded": True, "devices": (OBS,)}, []),
     ],
@@ -110,7 +111,7 @@ def test_a_plan_is_run_in_order_until_something_fails() -> None:
         carry_out([*install_plan(state), Step("never", ("true",))], state, ("sudo",), run)
     assert "mokutil --import /var/lib/shim-signed/mok/MOK.der" in caught.value.hint
     assert [command[0] for command, _ in ran] == ["sudo"] * 3
-    assert ran[1] == (["sudo", *WRITES[1].split()], "v4l2loopback\n")
+    assert ran[1] == (["sudo", *write(LOAD_FILE)], "v4l2loopback\n")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_what_modprobe_says_has_a_repair(said: str, hint: str) -> None:
 def test_the_printed_line_writes_the_file_and_so_does_the_real_command(tmp_path: Path) -> None:
     for name, how in (("printed", "shell"), ("run", "run")):
         file = tmp_path / "new folder" / name
-        step = Step("write", ("install", "-D", "-m", "644", "/dev/stdin", str(file)), "options a b=c\n")
+        step = Step("write", write(str(file)), "options a b=c\n")
         if how == "shell":
             subprocess.run(step.shell(prefix=""), shell=True, check=True)
         else:
