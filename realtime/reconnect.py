@@ -29,7 +29,7 @@ _FROZEN_PICTURES = 5
 BLACK_LEVEL = 16
 """The brightest sample of a black picture: what a closed shutter gives, noise included (limited range black is 16)."""
 _SAMPLE = 16
-_RETRY_S = 0.5
+_RETRY_S = 0.25
 _SLEPT_NS = 5_000_000_000
 Look = Literal["good", "frozen", "black"]
 
@@ -61,7 +61,7 @@ class PictureWatch:
         self._black_since_ns: int | None = None
 
     def look(self, pixels: U8, now: int) -> Look:
-        """Judge the next picture (H, W, 3), which arrived at ``now``. Some 20 microseconds at 1280x720."""
+        """Judge the next picture (H, W, 3), which arrived at ``now``. About 0.1 ms at 1280x720, 2 ms for equal ones."""
         sample = pixels[::_SAMPLE, ::_SAMPLE]
         last, self._last = self._last, pixels
         same = last is not None and _equal(last, pixels)
@@ -111,8 +111,8 @@ class Health:
 class SteadyCamera:
     """A camera or a stream that is opened again when it is lost. Its size and rate stay those of the first opening.
 
-    - Unplugged, hung (no picture for about a second), suspended: closed, looked for every half second, opened again. A
-      device that is held by another program or not yet allowed is tried again as well.
+    - Unplugged, hung (no picture for about a second), suspended: closed, looked for four times a second, opened again.
+      A device that is held by another program or not yet allowed is tried again as well.
     - The same bytes for a second: withheld, and the camera is opened once again; if that does not help, the picture is
       taken to be a still one and given out.
     - Black pictures are given out and named in ``report``: no face is found in them, so the failure policy covers them.
@@ -158,8 +158,9 @@ class SteadyCamera:
         return self._told + self._state
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self.health)
+        """For JSON; the time that it is away now counts."""
+        away_s = (self._clock() - self._away_since_ns) / 1e9 if self._source is None and self.health.lost else 0.0
+        return asdict(self.health) | {"away_s": round(self.health.away_s + away_s, 3)}
 
     def read(self) -> Frame | None:
         """The next picture; None at the end of a stream that has one. Raises NoFrameYet while the camera is away."""
