@@ -7,6 +7,7 @@ A plan that came out FP32 although FP16 was asked for is an error: TensorRT itse
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
@@ -34,6 +35,8 @@ Progress = Callable[[float, float], None]
 """Called a few times a second with seconds so far and seconds that such a build usually takes."""
 
 POLL_S = 0.2
+NICE = 10
+"""How much lower than ours the priority of a build is, on POSIX."""
 TIMEOUT_S = 1800.0
 MIN_FP16 = 0.75
 """Share of convolutions and linear layers that must be FP16. Builders of weak types may keep a few in FP32 because they
@@ -144,14 +147,19 @@ def build_plan(request: BuildRequest, progress: Progress | None = None) -> Plan:
 
 
 def _run_worker(folder: Path, typical_s: float, progress: Progress | None) -> dict[str, Any]:
-    """Start ``build_worker`` in ``folder`` and wait for it. It dies with this call, however that ends."""
+    """Start ``build_worker`` in ``folder`` and wait for it. It dies with this call, however that ends.
+
+    A live stream may run beside it, so it gets what processor time that leaves over.
+    """
     # Its working folder is a fresh one: no module there can stand in for ours.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-m", "engines.build_worker", str(folder)]
     with (folder / "said").open("wb") as said:
         worker = subprocess.Popen(
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT
-        )
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT,
+            creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),  # Windows
+        )  # fmt: skip
+        _be_nice(worker.pid)
         started = time.monotonic()
         try:
             while worker.poll() is None:
@@ -169,6 +177,13 @@ def _run_worker(folder: Path, typical_s: float, progress: Progress | None) -> di
                 worker.kill()
                 worker.wait()
     return _result(folder, worker.returncode)
+
+
+def _be_nice(process: int) -> None:
+    """POSIX: as ``nice -n 10`` does. The process must not have threads yet, or they keep their priority."""
+    if sys.platform != "win32":
+        with contextlib.suppress(ProcessLookupError):  # it has ended at once; why is in what it said
+            os.setpriority(os.PRIO_PROCESS, process, min(os.getpriority(os.PRIO_PROCESS, 0) + NICE, 19))
 
 
 def _result(folder: Path, code: int) -> dict[str, Any]:

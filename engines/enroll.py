@@ -16,10 +16,6 @@ so far), sheet.png and report.json. The same call on the same folder continues.
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,25 +24,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from engines import checkpoint
 from engines.adapt import Adaptation, Mode, best_start, mode_for
 from engines.augment import AugmentConfig
+from engines.checks import BestSoFar, Check, checks_in_vain
+from engines.course import Course, ProgressCallback
 from engines.distributed import interruptible
-from engines.enroll_learner import Check, Frames, LearnConfig, Learner, checks_in_vain, read_history, usable_frames
+from engines.enroll_learner import Frames, LearnConfig, Learner, usable_frames
 from engines.errors import SettingsError, TrainingError
 from engines.faceset import FaceSet
-from engines.files import claim_folder
 from engines.film import FilmDecoder
-from engines.loop import blend, fraction_done, keep_freed_memory, rate_at, seconds_left, write_json
+from engines.loop import check_finite, claim_run, keep_freed_memory, set_rate, shard_threads, take_step, write_json
 from engines.losses import LossWeights
-from engines.network import PersonaDecoder, UniversalEncoder
-from engines.run_state import Run, resume_run, save_run, update_average
-from engines.train import SHEET, STATE, Progress, ProgressCallback
+from engines.network import UniversalEncoder
+from engines.run_state import SHEET, STATE, digest, lasting_settings, new_run, resume_run, save_run
 from engines.validation import Score
-
-HISTORY = "history.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +205,7 @@ def enroll(
     torch.set_num_threads(1)
     run = _Enrollment(config, plan, frames, encoder, trunk, people, out_dir)
     run.resume(_run_identity(config, plan, faceset, identity, people, run.learner))
-    stopped = run.train(progress, clock)
-    return run.finish(stopped)
+    return run.train(progress, clock)
 
 
 class _Enrollment:
@@ -231,138 +223,82 @@ class _Enrollment:
             _spread(0 if people is None or config.start == "mean" else people.shape[0], config.start_candidates),
         )  # fmt: skip
         person = Adaptation(plan.mode, learner.trunk, start, rank=config.rank, seed=config.seed)
-        self.optimizer = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             person.parameters(), lr=plan.learning_rate, weight_decay=0.0, fused=True, betas=(0.9, 0.99)
         )
-        average = copy.deepcopy(person).requires_grad_(requires_grad=False)
-        self.person, self.average = person, average
-        self.run = Run(person, average, self.optimizer)
-        self.history: list[Check] = []
-        self.best: tuple[Check, PersonaDecoder] | None = None
-        self.images_per_s = 0.0
+        self.run = new_run(person, optimizer)
+        self.best = BestSoFar(out_dir)
         self.identity: Mapping[str, Any] = {}
 
     def resume(self, identity: Mapping[str, Any]) -> None:
         """Continue what the folder holds; or start, with a first check."""
         self.identity = identity
         resume_run(self.run, self.out_dir / STATE, identity)
-        claim_folder(self.out_dir, "config.json")
         if self.run.step:
-            # What a killed run learned after its last checkpoint is learned again.
-            self.history = [c for c in read_history(self.out_dir / HISTORY) if c.step <= self.run.step]
-            decoder, meta = checkpoint.load_decoder(self.out_dir / "decoder")
-            self.best = Check(**meta["check"]), decoder.to(self.config.device)
+            claim_run(self.out_dir, None)
+            self.best.resume(self.run.step, torch.device(self.config.device))
             return
-        write_json(self.out_dir / "config.json", {**asdict(self.config), "plan": asdict(self.plan)})
+        claim_run(self.out_dir, {**asdict(self.config), "plan": asdict(self.plan)})
         self.check()
 
     def check(self) -> Check:
         """Score the averaged weights on the held-out frames and remember them if they are the best."""
-        decoder = self.average.fold(self.learner.trunk)
+        decoder = self.run.average.fold(self.learner.trunk)
         check = self.learner.check(decoder, self.run.step, self.run.seconds)
-        if not math.isfinite(check.loss):
-            raise self._diverged()
-        self.history.append(check)
-        if self.best is None or check.loss < self.best[0].loss:
-            self.best = check, decoder
+        check_finite([check.loss], self.run.step, self.out_dir)
+        self.best.history.append(check)
+        if self.best.check is None or check.loss < self.best.check.loss:
+            self.best.keep(check, decoder)
         return check
 
-    def keep(self) -> None:
-        """Write everything that continues the run, and the best decoder so far."""
-        check, decoder = self._kept()
-        write_json(self.out_dir / HISTORY, {"checks": [asdict(c) for c in self.history]})
+    def keep(self) -> Path:
+        """Write everything that continues the run, and the best decoder so far. Returns the contact sheet."""
         about = {
             "persona": self.frames.identity, "consent": self.frames.consent, "data": self.frames.digest,
-            "mode": self.plan.mode, "frames": self.frames.count, "step": check.step, "check": asdict(check),
-            "encoder_sha256": self._write_encoder(),
+            "mode": self.plan.mode, "frames": self.frames.count,
         }  # fmt: skip
-        checkpoint.save_decoder(self.out_dir / "decoder", decoder, about)
+        decoder = self.best.write(self.learner.encoder, about)
         self.learner.sheet(decoder, self.out_dir / SHEET)
         # Last: a kill before this line leaves the older state, and what is newer is written once more.
         save_run(self.run, self.out_dir / STATE, self.identity)
+        return self.out_dir / SHEET
 
-    def train(self, progress: ProgressCallback | None, clock: Callable[[], float]) -> Stopped:
+    def train(self, progress: ProgressCallback | None, clock: Callable[[], float]) -> EnrollResult:
         """Learn until the schedule or the patience is over."""
-        config, run, plan = self.config, self.run, self.plan
-        started, first_step, seconds_before = clock(), run.step, run.seconds
-        last_report = last_checkpoint = started
-        smooth: dict[str, float] = {}
-        threads = config.threads or os.cpu_count()
-        pools = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-        with pools as pool, interruptible() as asked:
-            while (fraction := fraction_done(plan, run.step, run.seconds)) < 1:
-                if asked.is_set():
-                    return "interrupted"
-                if checks_in_vain(self.history) >= config.patience:
-                    return "early"
-                rate = rate_at(plan, run.step, fraction)
-                smooth = blend(smooth, self._step(pool, rate))
-                now = clock()
-                run.seconds = seconds_before + now - started
-                step_s = max(now - started, 1e-9) / (run.step - first_step)
-                self.images_per_s = config.batch / step_s
-                over = fraction_done(plan, run.step, run.seconds)
-                check = self.check() if run.step % config.check_every == 0 or over >= 1 else None
-                if kept := now - last_checkpoint >= 60 * config.checkpoint_minutes:
-                    self.keep()
-                    last_checkpoint = clock()
-                if progress is not None and (check or kept or now - last_report >= config.report_seconds):
-                    last_report = now
-                    report = Progress(
-                        step=run.step, fraction=over, loss=smooth, learning_rate=rate,
-                        images_per_s=self.images_per_s, eta_s=seconds_left(plan, run.step, run.seconds, step_s),
-                        scores={self.frames.identity: check.score} if check else None,
-                        sheet=self.out_dir / SHEET if kept else None,
-                    )  # fmt: skip
-                    try:
-                        progress(report)
-                    except KeyboardInterrupt:
-                        asked.set()
-        return "finished"
+        config, run = self.config, self.run
+        with shard_threads(config.threads) as pool, interruptible() as asked:
+            course = Course(self.plan, config, run, clock, progress, asked)
+            while (stopped := course.ended() or self._patience_over()) is None:
+                set_rate(run.optimizer, course.next_rate())
+                course.stepped(self._step(pool))
+                check = self.check() if run.step % config.check_every == 0 or course.fraction >= 1 else None
+                sheet = course.checkpoint_if_due(self.keep)
+                course.report({self.frames.identity: check.score} if check else None, sheet)
+        return self._finish(stopped, course)
 
-    def _step(self, pool: ThreadPoolExecutor, rate: float) -> dict[str, float]:
+    def _step(self, pool: ThreadPoolExecutor) -> dict[str, float]:
         """One step of the optimiser; the mean of the loss terms over the shards."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        terms = self.learner.learn(self.person, pool, self.run.step)
-        norm = nn.utils.clip_grad_norm_(self.person.parameters(), self.config.clip_norm)
-        if not math.isfinite(terms["total"]) or not math.isfinite(float(norm)):
-            raise self._diverged()
-        self.optimizer.step()
-        self.run.step += 1
-        update_average(self.run, self.config.ema)
+        person = self.run.networks
+        terms = self.learner.learn(person, pool, self.run.step)
+        take_step(self.run, list(person.parameters()), terms["total"], self.config, self.out_dir)
         return terms
 
-    def finish(self, stopped: Stopped) -> EnrollResult:
+    def _patience_over(self) -> Literal["early"] | None:
+        return "early" if checks_in_vain(self.best.history) >= self.config.patience else None
+
+    def _finish(self, stopped: Stopped, course: Course) -> EnrollResult:
         """Write the last checkpoint and the report."""
         self.keep()
-        check, _ = self._kept()
+        check, _ = self.best.kept()
         result = EnrollResult(
             stopped=stopped, identity=self.frames.identity, mode=self.plan.mode, frames=self.frames.count,
             held_out=len(self.frames.held_out), start=self.start, step=self.run.step, best_step=check.step,
-            seconds=self.run.seconds, images_per_s=self.images_per_s, score=check.score, history=tuple(self.history),
-            encoder=self.out_dir / "encoder", decoder=self.out_dir / "decoder", sheet=self.out_dir / SHEET,
+            seconds=self.run.seconds, images_per_s=course.images_per_s, score=check.score,
+            history=tuple(self.best.history), encoder=self.out_dir / "encoder", decoder=self.out_dir / "decoder",
+            sheet=self.out_dir / SHEET,
         )  # fmt: skip
         write_json(self.out_dir / "report.json", {**asdict(result), "unusable_frames": self.frames.unusable})
         return result
-
-    def _kept(self) -> tuple[Check, PersonaDecoder]:
-        if self.best is None:
-            raise RuntimeError("a run is resumed, or started with a check, before anything else")
-        return self.best
-
-    def _write_encoder(self) -> str:
-        """A copy of the encoder beside the decoder, so that the folder is whole; its sha256 is the decoder's mate."""
-        stem = self.out_dir / "encoder"
-        if not stem.with_suffix(".json").exists():
-            checkpoint.save_encoder(stem, self.learner.encoder, {})
-        return str(checkpoint.load(stem, "encoder").meta["sha256"])
-
-    def _diverged(self) -> TrainingError:
-        return TrainingError(
-            f"the loss is no longer a number at step {self.run.step}; the last checkpoint in {self.out_dir} is good",
-            hint="start in a new folder with a smaller learning_rate, or look for damaged crops",
-        )
 
 
 def _spread(count: int, most: int) -> Sequence[int]:
@@ -380,15 +316,8 @@ def _run_identity(
         "identity": identity,
         "points": learner.frames.points is not None,
         "mode": plan.mode,
-        "encoder": _digest(learner.encoder.state_dict().values()),
-        "trunk": _digest(learner.trunk.state_dict().values()),
-        "people": None if people is None else _digest([people]),
-        "config": {k: v for k, v in asdict(config).items() if k not in OPERATIONAL},
+        "encoder": digest(learner.encoder.state_dict().values()),
+        "trunk": digest(learner.trunk.state_dict().values()),
+        "people": None if people is None else digest([people]),
+        "config": lasting_settings(config, OPERATIONAL),
     }
-
-
-def _digest(tensors: Any) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

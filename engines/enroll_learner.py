@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,65 +15,25 @@ from torch import Tensor
 from engines import losses
 from engines.adapt import Adaptation
 from engines.augment import NEUTRAL, AugmentConfig, Tensors, augment
+from engines.checks import Check
 from engines.errors import DataError
 from engines.faceset import Faces, FaceSet
 from engines.faceset_codec import I64
 from engines.film import FilmDecoder
-from engines.loop import channels_last
+from engines.loop import channels_last, mean_terms
 from engines.losses import LossWeights
 from engines.mesh_subset import MESH_SUBSET
 from engines.network import PersonaDecoder, UniversalEncoder
 from engines.pairs import Batch
 from engines.types import F32
-from engines.validation import Score, score_faces, write_sheet
+from engines.validation import score_faces, write_sheet
 
 LEAST_FRAMES = 4
 """Fewer usable frames cannot be split into some to learn from and some to stop by."""
-LEAST_GAIN = 1e-3
-"""A check that lowers the held-out loss by less than this share has brought nothing."""
 LEAST_MASK = 0.02
 """A frame whose mask covers a smaller share of the crop shows no face."""
 HELD_OUT_BLOCK = 8
 """Neighbouring frames of a clip look alike, so they are held out in blocks of about so many."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """How good the averaged weights were on the held-out frames after ``step`` steps."""
-
-    step: int
-    seconds: float
-    """Of training so far."""
-    loss: float
-    """The total that is also trained on, on undisturbed frames: what decides."""
-    psnr_masked_db: float
-    mask_iou: float
-    ssim: float
-    sharpness_ratio: float
-
-    @property
-    def score(self) -> Score:
-        """The measures alone."""
-        return Score(self.psnr_masked_db, self.mask_iou, self.ssim, self.sharpness_ratio)
-
-
-def checks_in_vain(history: Sequence[Check]) -> int:
-    """How many checks in a row, up to the last one, brought no gain."""
-    best, vain = math.inf, 0
-    for check in history:
-        if check.loss < best * (1 - LEAST_GAIN):
-            best, vain = check.loss, 0
-        else:
-            vain += 1
-    return vain
-
-
-def read_history(path: Path) -> list[Check]:
-    """The checks in a run's history.json. Raises DataError when it is missing or damaged."""
-    try:
-        return [Check(**check) for check in json.loads(path.read_bytes())["checks"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is missing or damaged: {error}", hint="enroll again in a new folder") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +181,7 @@ class Learner:
         ]
         person.zero_grad(set_to_none=True)
         torch.autograd.backward([weights[name] for name in moving], sums)
-        return {name: float(np.mean([terms[name] for _, terms in parts])) for name in parts[0][1]}
+        return mean_terms([terms for _, terms in parts])
 
     def check(self, decoder: PersonaDecoder, step: int, seconds: float) -> Check:
         """Score a decoder on the held-out frames, undisturbed."""

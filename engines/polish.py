@@ -17,8 +17,6 @@ report.json. The same call on the same folder continues.
 from __future__ import annotations
 
 import copy
-import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,35 +25,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from engines import checkpoint, losses
+from engines import losses
 from engines.augment import AugmentConfig, Tensors
+from engines.checks import BestSoFar, Check
+from engines.course import Course, ProgressCallback, Stopped
 from engines.distributed import interruptible
-from engines.enroll_learner import Check, read_history
 from engines.errors import SettingsError, TrainingError
-from engines.files import claim_folder
 from engines.loop import (
-    blend,
     channels_last,
-    fraction_done,
+    check_finite,
+    claim_run,
     keep_freed_memory,
-    rate_at,
-    seconds_left,
-    sum_into,
+    mean_terms,
+    set_rate,
+    shard_threads,
+    sum_shards,
+    take_step,
     write_json,
 )
 from engines.losses import LossWeights
 from engines.network import PersonaDecoder, UniversalEncoder
 from engines.polish_data import PersonaPairs
 from engines.run_folder import Universal, check_named
-from engines.run_state import Run, resume_run, save_run, update_average
-from engines.train import SHEET, STATE, Progress, ProgressCallback, Stopped
+from engines.run_state import SHEET, STATE, Run, lasting_settings, resume_run, save_run
 from engines.universal_data import Examples, PointsNoise, join
 from engines.universal_networks import persona_decoder
 from engines.validation import Score, score_faces, write_sheet
 
-HISTORY = "history.json"
 _AT_ONCE = 32
 """Faces that are scored together."""
 
@@ -172,8 +170,7 @@ def polish(
     torch.set_num_threads(1)
     run = _Polish(config, faceset_folder, persona, universal, out_dir)
     run.resume()
-    stopped = run.train(progress, clock)
-    return run.finish(stopped)
+    return run.train(progress, clock)
 
 
 class _Polish:
@@ -199,139 +196,86 @@ class _Polish:
         )
         self.run = Run(decoder, _frozen(decoder), optimizer)
         self.codes = codes(self.encoder, self.held_out)
-        self.history: list[Check] = []
-        self.best: tuple[Check, PersonaDecoder] | None = None
-        self.images_per_s = 0.0
+        self.best = BestSoFar(out_dir)
         self.identity: dict[str, Any] = {
             "stage": "polish", "data": self.pairs.faces.digest, "persona": persona,
             "trunk": universal.people.meta.get("trunk_sha256"), "people": universal.people.meta.get("sha256"),
-            "config": {k: v for k, v in asdict(config).items() if k not in OPERATIONAL},
+            "config": lasting_settings(config, OPERATIONAL),
         }  # fmt: skip
 
     def resume(self) -> None:
         """Continue what the folder holds; or start, with a check of the fold."""
         resume_run(self.run, self.out_dir / STATE, self.identity)
-        claim_folder(self.out_dir, "config.json")
-        write_json(self.out_dir / "config.json", asdict(self.config))
-        if not self.run.step:
+        claim_run(self.out_dir, asdict(self.config))
+        if self.run.step:
+            self.best.resume(self.run.step, self.device)
+        else:
             self.check()
-            return
-        # What a killed run learned after its last checkpoint is learned again.
-        self.history = [c for c in read_history(self.out_dir / HISTORY) if c.step <= self.run.step]
-        decoder, meta = checkpoint.load_decoder(self.out_dir / "decoder")
-        self.best = Check(**meta["check"]), decoder.to(self.device)
 
     def check(self) -> Check:
         """Score the averaged weights on the held-out pairs, and remember them if they are the best."""
         face, mask = decoded(self.run.average, self.codes)
-        terms = self._terms(face, mask, self.held_out)
+        loss = float(self._terms(face, mask, self.held_out)["total"])
         score = scored(face, mask, self.held_out)
-        if not math.isfinite(float(terms["total"])):
-            raise self._diverged()
-        check = Check(self.run.step, self.run.seconds, float(terms["total"]), **asdict(score))
-        self.history.append(check)
-        if self.best is None or self._better(check, self.best[0]):
-            self.best = check, _frozen(self.run.average)
+        check_finite([loss], self.run.step, self.out_dir)
+        check = Check(self.run.step, self.run.seconds, loss, **asdict(score))
+        self.best.history.append(check)
+        if self.best.check is None or self._better(check, self.best.check):
+            self.best.keep(check, _frozen(self.run.average))
         return check
 
     def _better(self, check: Check, best: Check) -> bool:
-        fold = self.history[0]
+        fold = self.best.history[0]
         no_worse = check.psnr_masked_db >= fold.psnr_masked_db and check.mask_iou >= fold.mask_iou
         return check.loss < best.loss and no_worse
 
-    def keep(self) -> None:
-        """Write everything that continues the run, and the best decoder so far."""
-        check, decoder = self.kept()
-        write_json(self.out_dir / HISTORY, {"checks": [asdict(c) for c in self.history]})
-        stem = self.out_dir / "encoder"
-        if not stem.with_suffix(".json").exists():
-            checkpoint.save_encoder(stem, self.encoder, {})
-        about = {
-            "persona": self.persona, "data": self.pairs.faces.digest, "step": check.step, "check": asdict(check),
-            "encoder_sha256": checkpoint.load(stem, "encoder").meta["sha256"],
-        }  # fmt: skip
-        checkpoint.save_decoder(self.out_dir / "decoder", decoder, about)
+    def keep(self) -> Path:
+        """Write everything that continues the run, and the best decoder so far. Returns the contact sheet."""
+        decoder = self.best.write(self.encoder, {"persona": self.persona, "data": self.pairs.faces.digest})
         face, mask = decoded(decoder, self.codes)
         write_sheet(self.out_dir / SHEET, [(face, torch.sigmoid(mask))], _truths(self.held_out))
         # Last: a kill before this line leaves the older state, and what is newer is written once more.
         save_run(self.run, self.out_dir / STATE, self.identity)
+        return self.out_dir / SHEET
 
-    def train(self, progress: ProgressCallback | None, clock: Callable[[], float]) -> Stopped:
+    def train(self, progress: ProgressCallback | None, clock: Callable[[], float]) -> PolishResult:
         """Learn until the schedule is over."""
         config, run = self.config, self.run
-        started, first_step, seconds_before = clock(), run.step, run.seconds
-        last_report = last_checkpoint = started
-        smooth: dict[str, float] = {}
-        threads = ThreadPoolExecutor(config.threads or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
-        with threads as pool, interruptible() as asked:
-            while (fraction := fraction_done(config, run.step, run.seconds)) < 1:
-                if asked.is_set():
-                    return "interrupted"
-                rate = rate_at(config, run.step, fraction)
-                smooth = blend(smooth, self._step(pool, rate))
-                now = clock()
-                run.seconds = seconds_before + now - started
-                step_s = max(now - started, 1e-9) / (run.step - first_step)
-                self.images_per_s = config.batch / step_s
-                over = fraction_done(config, run.step, run.seconds)
-                check = self.check() if run.step % config.check_every == 0 or over >= 1 else None
-                if kept := now - last_checkpoint >= 60 * config.checkpoint_minutes:
-                    self.keep()
-                    last_checkpoint = clock()
-                if progress is not None and (check or kept or now - last_report >= config.report_seconds):
-                    last_report = now
-                    report = Progress(
-                        step=run.step, fraction=over, loss=smooth, learning_rate=rate,
-                        images_per_s=self.images_per_s, eta_s=seconds_left(config, run.step, run.seconds, step_s),
-                        scores={self.persona: check.score} if check else None,
-                        sheet=self.out_dir / SHEET if kept else None,
-                    )  # fmt: skip
-                    try:
-                        progress(report)
-                    except KeyboardInterrupt:
-                        asked.set()
-        return "finished"
+        with shard_threads(config.threads) as pool, interruptible() as asked:
+            course = Course(config, config, run, clock, progress, asked)
+            while (stopped := course.ended()) is None:
+                set_rate(run.optimizer, course.next_rate())
+                course.stepped(self._step(pool))
+                check = self.check() if run.step % config.check_every == 0 or course.fraction >= 1 else None
+                sheet = course.checkpoint_if_due(self.keep)
+                course.report({self.persona: check.score} if check else None, sheet)
+        return self._finish(stopped, course)
 
-    def finish(self, stopped: Stopped) -> PolishResult:
+    def _step(self, pool: ThreadPoolExecutor) -> dict[str, float]:
+        """One step of the optimiser; the mean of the loss terms over the shards."""
+        parts = range(self.config.shards)
+        if self.device.type == "cpu":
+            # Each thread does a part from cutting crops to gradients on its own: see ``shard_threads``.
+            learned = list(pool.map(lambda part: self._learn(self._draw(part), 1 / self.config.shards), parts))
+        else:
+            learned = [self._learn(join(list(pool.map(self._draw, parts))).on(self.device), 1.0)]
+        sum_shards(self.learning, [gradients for gradients, _ in learned])
+        terms = mean_terms([terms for _, terms in learned])
+        take_step(self.run, self.learning, terms["total"], self.config, self.out_dir)
+        return terms
+
+    def _finish(self, stopped: Stopped, course: Course) -> PolishResult:
         """Write the last checkpoint and the report."""
         self.keep()
-        check, _ = self.kept()
+        check, _ = self.best.kept()
         result = PolishResult(
             stopped=stopped, persona=self.persona, step=self.run.step, best_step=check.step, seconds=self.run.seconds,
-            images_per_s=self.images_per_s, start=self.history[0].score, score=check.score,
-            history=tuple(self.history), encoder=self.out_dir / "encoder", decoder=self.out_dir / "decoder",
+            images_per_s=course.images_per_s, start=self.best.history[0].score, score=check.score,
+            history=tuple(self.best.history), encoder=self.out_dir / "encoder", decoder=self.out_dir / "decoder",
             sheet=self.out_dir / SHEET,
         )  # fmt: skip
         write_json(self.out_dir / "report.json", asdict(result))
         return result
-
-    def kept(self) -> tuple[Check, PersonaDecoder]:
-        """The best check and its weights."""
-        if self.best is None:
-            raise RuntimeError("a run is resumed, or started with a check, before anything else")
-        return self.best
-
-    def _step(self, pool: ThreadPoolExecutor, rate: float) -> dict[str, float]:
-        """One step of the optimiser; the mean of the loss terms over the shards."""
-        run, config = self.run, self.config
-        for group in run.optimizer.param_groups:
-            group["lr"] = rate
-        parts = range(config.shards)
-        if self.device.type == "cpu":
-            # Each thread does a part from cutting crops to gradients on its own: see train._fit.
-            learned = list(pool.map(lambda part: self._learn(self._draw(part), 1 / config.shards), parts))
-        else:
-            learned = [self._learn(join(list(pool.map(self._draw, parts))).on(self.device), 1.0)]
-        for weight, *gradients in zip(self.learning, *(gradients for gradients, _ in learned), strict=True):
-            sum_into(weight, gradients)
-        terms = {name: sum(float(terms[name]) for _, terms in learned) / len(learned) for name in learned[0][1]}
-        norm = nn.utils.clip_grad_norm_(self.learning, config.clip_norm)
-        if not math.isfinite(terms["total"]) or not math.isfinite(float(norm)):
-            raise self._diverged()
-        run.optimizer.step()
-        run.step += 1
-        update_average(run, config.ema)
-        return terms
 
     def _draw(self, part: int) -> Examples:
         config = self.config
@@ -353,12 +297,6 @@ class _Polish:
         # The losses are element-wise and faster on plain layout; the copy costs less than it saves.
         return losses.swap_losses(
             face.contiguous(), mask.contiguous(), batch.truths, batch.masks, regions, self.config.losses
-        )
-
-    def _diverged(self) -> TrainingError:
-        return TrainingError(
-            f"the loss is no longer a number at step {self.run.step}; the last checkpoint in {self.out_dir} is good",
-            hint="start in a new folder with a smaller learning_rate, or look for damaged crops",
         )
 
 

@@ -1,4 +1,4 @@
-"""The GAN stage: finished decoders become as sharp as the truth. Read ``refine`` from top to bottom.
+"""The GAN stage: finished decoders become as sharp as the truth. Read ``refine`` and ``_Game.learn``.
 
 Reconstruction alone answers uncertainty with the mean of what is possible, and a mean of textures is smooth. A critic
 that sees the true picture of the same person in the same state (``discriminator``) asks for what averages away; the
@@ -11,12 +11,9 @@ from the beginning (the ones that came in), and replaced only by ones that passe
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,31 +24,42 @@ from torch import Tensor, nn
 
 from engines.augment import AugmentConfig, augment
 from engines.collapse import CollapseLimits, remember_start, start_psnr_db, watch_scores, watch_step
+from engines.course import Course, ProgressCallback, Stopped
 from engines.discriminator import build_discriminator, discriminator_config, save_discriminator
-from engines.errors import SettingsError, TrainingError
-from engines.faceset import FaceSet, Split
-from engines.files import claim_folder
+from engines.errors import SettingsError
+from engines.faceset import FaceSet
 from engines.gan_losses import GanWeights
 from engines.gan_step import Gradients, play
 from engines.loop import (
-    blend,
     channels_last,
-    fraction_done,
+    check_finite,
+    claim_run,
     keep_freed_memory,
-    rate_at,
-    seconds_left,
-    sum_into,
+    mean_terms,
+    set_rate,
+    shard_threads,
+    sum_shards,
     write_json,
 )
 from engines.losses import LossWeights
 from engines.network import PersonaDecoder, UniversalEncoder
 from engines.pairs import PairedSet
-from engines.run_state import Companion, Run, SwapNetworks, resume_run, save_run, update_average
-from engines.train import SHEET, STATE, Progress, ProgressCallback, Stopped, write_weights
+from engines.run_state import (
+    SHEET,
+    STATE,
+    Companion,
+    SwapNetworks,
+    digest,
+    lasting_settings,
+    new_run,
+    resume_run,
+    save_run,
+    update_average,
+)
+from engines.train import write_weights
 from engines.validation import Score, validate, validation_tensors
 
 CRITIC = "discriminator"
-_SPLITS: tuple[Split, Split] = ("train", "val")
 
 STILL = AugmentConfig(
     shift_px=0, turn_deg=0, scale=0, input_shift_px=0, input_turn_deg=0, input_scale=0, occluder_chance=0
@@ -152,7 +160,7 @@ class RefineResult:
     sheet: Path
 
 
-def refine(  # noqa: PLR0915 - the whole loop in one place, to be read from top to bottom
+def refine(
     config: RefineConfig,
     faceset: FaceSet,
     encoder: UniversalEncoder,
@@ -175,143 +183,38 @@ def refine(  # noqa: PLR0915 - the whole loop in one place, to be read from top 
     the folder holds another run, SettingsError for decoders or vectors that do not fit, DataError when the set lacks
     faces or the checkpoint is damaged.
     """
-    cfg, personas = config, list(decoders)
-    persons = _persons(personas, people).to(cfg.device)
-    _check_sizes(encoder, decoders)
-    source, mesh_points = _with_wearers(faceset, personas), _uses_mesh(faceset, encoder)
-    training, validating = (
-        PairedSet(
-            source, personas, split, held_out_every=cfg.held_out_every, state_block=cfg.state_block,
-            mesh_points=mesh_points,
-        )
-        for split in _SPLITS
-    )  # fmt: skip
-    held_out = validation_tensors(validating, encoder.sizes, cfg.validation_faces)
-
-    keep_freed_memory()
-    torch.set_num_threads(1)
-    networks = copy.deepcopy(SwapNetworks(encoder, list(decoders.values()))).to(cfg.device)
-    networks.encoder.requires_grad_(requires_grad=False)
-    networks.decoders.requires_grad_(requires_grad=True)
-    critic_sizes = discriminator_config(encoder.sizes, persons.shape[1], spectral_norm=cfg.spectral_norm)
-    critic = build_discriminator(critic_sizes, seed=cfg.seed).to(cfg.device)
-    channels_last(networks)
-    channels_last(critic)
-    learning = list(networks.decoders.parameters())
-    judging = list(critic.parameters())
-    optimizer = torch.optim.AdamW(
-        learning, lr=cfg.learning_rate, betas=(0.5, 0.99), weight_decay=cfg.weight_decay, fused=True
-    )
-    # No momentum: the critic answers the decoders of now, not of ten steps ago.
-    critic_optimizer = torch.optim.AdamW(
-        judging, lr=cfg.discriminator_rate, betas=(0.0, 0.99), weight_decay=0, fused=True
-    )
-    run = Run(
-        networks, copy.deepcopy(networks).requires_grad_(requires_grad=False), optimizer,
-        companions={CRITIC: Companion(critic, critic_optimizer)},
-    )  # fmt: skip
-    identity = _identity(cfg, faceset, decoders, encoder, persons)
-    resume_run(run, out_dir / STATE, identity)
-    claim_folder(out_dir, "config.json")
-    write_json(out_dir / "config.json", asdict(cfg))
-
-    def keep() -> Mapping[str, Score]:
-        """Score first: a collapsed state replaces nothing."""
-        average = copy.deepcopy(run.average).cpu()
-        scores = validate(average, held_out, personas, out_dir / SHEET)
-        psnr_db = {name: score.psnr_masked_db for name, score in scores.items()}
-        remember_start(run.facts, psnr_db)
-        watch_scores(run.facts, psnr_db, cfg.collapse)
-        save_run(run, out_dir / STATE, identity)
-        about = {"step": run.step, "data": faceset.digest, "stage": "refine"}
-        write_weights(average, out_dir, personas, scores, about)
-        save_discriminator(out_dir / CRITIC, critic, {**about, "personas": personas})
-        return scores
-
-    def learn(shard: int) -> Gradients:
-        """Gradients and terms of one part of the batch of this step."""
-        # It depends on seed, step and shard alone, so a continued run sees what an uninterrupted one would have seen.
-        rng = np.random.default_rng((cfg.seed, run.step, shard))
-        drawn = training.draw(rng, cfg.batch // cfg.shards, self_fraction=cfg.self_fraction)
-        batch = augment(
-            drawn, cfg.augment, rng, margin=source.info.margin,
-            input_size=encoder.sizes.input_size, output_size=encoder.sizes.output_size,
-        )  # fmt: skip
-        if batch.points is not None:
-            batch.points[torch.from_numpy(rng.random(len(batch.points)) < cfg.points_hidden)] = torch.nan
-        return play(
-            networks, critic, batch, persons, cfg.losses, cfg.gan, shards=cfg.shards,
-            rise=min(1.0, run.step / max(1, cfg.adversarial_warmup_steps)),
-            penalise=run.step % cfg.gan.penalty_every == 0,
-        )  # fmt: skip
-
+    game = _Game(config, faceset, encoder, decoders, people, out_dir)
+    cfg, run = config, game.run
     if not start_psnr_db(run.facts):
-        keep()
-    started, first_step, seconds_before = clock(), run.step, run.seconds
-    last_report = last_checkpoint = started
-    smooth: dict[str, float] = {}
+        game.keep()
+    course = Course(cfg, cfg, run, clock, progress)
     stopped: Stopped = "finished"
-    # As in ``train``: each thread does a part of the batch, from cutting crops to gradients, on its own.
-    with ThreadPoolExecutor(cfg.threads or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with shard_threads(cfg.threads) as pool:
         try:
-            while (fraction := fraction_done(cfg, run.step, run.seconds)) < 1:
-                rate = rate_at(cfg, run.step, fraction)
-                _set_rate(optimizer, rate)
-                _set_rate(critic_optimizer, rate * cfg.discriminator_rate / cfg.learning_rate)
-                critic.advance()
-
-                parts = list(pool.map(learn, range(cfg.shards)))
-                for weights, gradients in (
-                    (learning, [part.decoders for part in parts]),
-                    (judging, [part.critic for part in parts]),
-                ):
-                    for weight, *shares in zip(weights, *gradients, strict=True):
-                        sum_into(weight, shares)
-                values = {name: float(np.mean([part.values[name] for part in parts])) for name in parts[0].values}
-                clips = ((learning, cfg.clip_norm), (judging, math.inf))
-                norms = [float(nn.utils.clip_grad_norm_(weights, largest)) for weights, largest in clips]
-                if not all(map(math.isfinite, (*values.values(), *norms))):
-                    raise TrainingError(
-                        f"a loss is no longer a number at step {run.step}; the last checkpoint in {out_dir} is good",
-                        hint="start in a new folder with a smaller learning_rate, or look for damaged crops",
-                    )
-                watch_step(run.facts, values["discriminator"], values["variety"], cfg.collapse)
-                critic_optimizer.step()
-                optimizer.step()
-                run.step += 1
-                update_average(run, cfg.ema)
-
-                now = clock()
-                run.seconds = seconds_before + now - started
-                smooth = blend(smooth, values)
-                scores = None
-                if now - last_checkpoint >= 60 * cfg.checkpoint_minutes:
-                    scores = keep()
-                    last_checkpoint = clock()
-                if progress is not None and (scores is not None or now - last_report >= cfg.report_seconds):
-                    last_report = now
-                    step_s = max(now - started, 1e-9) / (run.step - first_step)
-                    report = Progress(
-                        step=run.step, fraction=fraction_done(cfg, run.step, run.seconds), loss=smooth,
-                        learning_rate=rate, images_per_s=cfg.batch / step_s,
-                        eta_s=seconds_left(cfg, run.step, run.seconds, step_s), scores=scores,
-                        sheet=out_dir / SHEET if scores is not None else None,
-                    )  # fmt: skip
-                    progress(report)
+            while course.fraction < 1:
+                rate = course.next_rate()
+                set_rate(run.optimizer, rate)
+                set_rate(game.critic_optimizer, rate * cfg.discriminator_rate / cfg.learning_rate)
+                game.critic.advance()
+                shards = list(pool.map(game.learn, range(cfg.shards)))  # forward, losses, backward, of both players
+                terms = mean_terms([shard.values for shard in shards])
+                game.step(shards, terms)
+                course.stepped(terms)
+                scores = course.checkpoint_if_due(game.keep)
+                course.report(scores, out_dir / SHEET if scores is not None else None)
         except KeyboardInterrupt:
             stopped = "interrupted"
-
-    scores = keep()
+    scores = game.keep()
     result = RefineResult(
         stopped=stopped,
         step=run.step,
         seconds=run.seconds,
-        images_per_s=(run.step - first_step) * cfg.batch / max(run.seconds - seconds_before, 1e-9),
-        loss=smooth,
+        images_per_s=course.images_per_s,
+        loss=course.loss,
         start_psnr_masked_db=start_psnr_db(run.facts),
         scores=scores,
         encoder=out_dir / "encoder",
-        decoders={name: out_dir / f"decoder-{name}" for name in personas},
+        decoders={name: out_dir / f"decoder-{name}" for name in game.personas},
         discriminator=out_dir / CRITIC,
         sheet=out_dir / SHEET,
     )
@@ -319,9 +222,93 @@ def refine(  # noqa: PLR0915 - the whole loop in one place, to be read from top 
     return result
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+class _Game:
+    """One run: both players, what they are shown, and the folder that keeps them."""
+
+    def __init__(
+        self, cfg: RefineConfig, faceset: FaceSet, encoder: UniversalEncoder, decoders: Mapping[str, PersonaDecoder],
+        people: Mapping[str, Tensor] | None, out_dir: Path,
+    ) -> None:  # fmt: skip
+        self.cfg, self.out_dir, self.sizes, self.data = cfg, out_dir, encoder.sizes, faceset.digest
+        self.personas = personas = list(decoders)
+        self.persons = _persons(personas, people).to(cfg.device)
+        _check_sizes(encoder, decoders)
+        source = _with_wearers(faceset, personas)
+        split: dict[str, Any] = {
+            "held_out_every": cfg.held_out_every, "state_block": cfg.state_block,
+            "mesh_points": _uses_mesh(faceset, encoder),
+        }  # fmt: skip
+        self.pairs = PairedSet(source, personas, "train", **split)
+        self.held_out = validation_tensors(
+            PairedSet(source, personas, "val", **split), encoder.sizes, cfg.validation_faces
+        )
+        keep_freed_memory()
+        torch.set_num_threads(1)
+        networks = copy.deepcopy(SwapNetworks(encoder, list(decoders.values()))).to(cfg.device)
+        networks.encoder.requires_grad_(requires_grad=False)
+        networks.decoders.requires_grad_(requires_grad=True)
+        critic_sizes = discriminator_config(encoder.sizes, self.persons.shape[1], spectral_norm=cfg.spectral_norm)
+        self.critic = build_discriminator(critic_sizes, seed=cfg.seed).to(cfg.device)
+        channels_last(networks)
+        channels_last(self.critic)
+        self.learning = list(networks.decoders.parameters())
+        self.judging = list(self.critic.parameters())
+        optimizer = torch.optim.AdamW(
+            self.learning, lr=cfg.learning_rate, betas=(0.5, 0.99), weight_decay=cfg.weight_decay, fused=True
+        )
+        # No momentum: the critic answers the decoders of now, not of ten steps ago.
+        self.critic_optimizer = torch.optim.AdamW(
+            self.judging, lr=cfg.discriminator_rate, betas=(0.0, 0.99), weight_decay=0, fused=True
+        )
+        self.run = new_run(networks, optimizer, {CRITIC: Companion(self.critic, self.critic_optimizer)})
+        self.identity = _identity(cfg, faceset, decoders, encoder, self.persons)
+        resume_run(self.run, out_dir / STATE, self.identity)
+        claim_run(out_dir, asdict(cfg))
+
+    def learn(self, shard: int) -> Gradients:
+        """Gradients and terms of one part of the batch of this step."""
+        cfg, step = self.cfg, self.run.step
+        # It depends on seed, step and shard alone, so a continued run sees what an uninterrupted one would have seen.
+        rng = np.random.default_rng((cfg.seed, step, shard))
+        drawn = self.pairs.draw(rng, cfg.batch // cfg.shards, self_fraction=cfg.self_fraction)
+        batch = augment(
+            drawn, cfg.augment, rng, margin=self.pairs.faceset.info.margin,
+            input_size=self.sizes.input_size, output_size=self.sizes.output_size,
+        )  # fmt: skip
+        if batch.points is not None:
+            batch.points[torch.from_numpy(rng.random(len(batch.points)) < cfg.points_hidden)] = torch.nan
+        return play(
+            self.run.networks, self.critic, batch, self.persons, cfg.losses, cfg.gan, shards=cfg.shards,
+            rise=min(1.0, step / max(1, cfg.adversarial_warmup_steps)), penalise=step % cfg.gan.penalty_every == 0,
+        )  # fmt: skip
+
+    def step(self, shards: Sequence[Gradients], terms: Mapping[str, float]) -> None:
+        """Move both players at once. Raises TrainingError, before they move, for no numbers or a lost game."""
+        cfg, run = self.cfg, self.run
+        sum_shards(self.learning, [shard.decoders for shard in shards])
+        sum_shards(self.judging, [shard.critic for shard in shards])
+        clips = ((self.learning, cfg.clip_norm), (self.judging, math.inf))
+        norms = [float(nn.utils.clip_grad_norm_(weights, largest)) for weights, largest in clips]
+        check_finite((*terms.values(), *norms), run.step, self.out_dir)
+        watch_step(run.facts, terms["discriminator"], terms["variety"], cfg.collapse)
+        self.critic_optimizer.step()
+        run.optimizer.step()
+        run.step += 1
+        update_average(run, cfg.ema)
+
+    def keep(self) -> Mapping[str, Score]:
+        """Write a checkpoint; returns what it scores. That comes first: a collapsed state replaces nothing."""
+        run = self.run
+        average = copy.deepcopy(run.average).cpu()
+        scores = validate(average, self.held_out, self.personas, self.out_dir / SHEET)
+        psnr_db = {name: score.psnr_masked_db for name, score in scores.items()}
+        remember_start(run.facts, psnr_db)
+        watch_scores(run.facts, psnr_db, self.cfg.collapse)
+        save_run(run, self.out_dir / STATE, self.identity)
+        about = {"step": run.step, "data": self.data, "stage": "refine"}
+        write_weights(average, self.out_dir, self.personas, scores, about)
+        save_discriminator(self.out_dir / CRITIC, self.critic, {**about, "personas": self.personas})
+        return scores
 
 
 def _persons(personas: Sequence[str], people: Mapping[str, Tensor] | None) -> Tensor:
@@ -371,9 +358,8 @@ def _identity(
     persons: Tensor,
 ) -> dict[str, Any]:
     """What must not change between the parts of a run."""
-    digest = hashlib.sha256(persons.cpu().numpy().tobytes())
-    for network in (encoder, *decoders.values()):
-        for tensor in network.state_dict().values():
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    settings = {k: v for k, v in asdict(cfg).items() if k not in OPERATIONAL}
-    return {"data": faceset.digest, "personas": list(decoders), "start": digest.hexdigest(), "config": settings}
+    weights = [t for network in (encoder, *decoders.values()) for t in network.state_dict().values()]
+    return {
+        "data": faceset.digest, "personas": list(decoders), "start": digest([persons, *weights]),
+        "config": lasting_settings(cfg, OPERATIONAL),
+    }  # fmt: skip

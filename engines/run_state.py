@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -14,6 +16,11 @@ from torch import Tensor, nn
 from engines import checkpoint
 from engines.errors import TrainingError
 from engines.network import PersonaDecoder, UniversalEncoder
+
+STATE = "state"
+"""The folder in a run's folder that holds everything needed to continue it."""
+SHEET = "sheet.png"
+"""The contact sheet in a run's folder."""
 
 
 class SwapNetworks(nn.Module):
@@ -60,6 +67,27 @@ class Run(Generic[NetworksT]):
     """By name; names must not contain a dot."""
     facts: dict[str, float] = field(default_factory=dict)
     """Numbers that a stage remembers across interruptions."""
+
+
+def new_run(
+    networks: NetworksT, optimizer: torch.optim.Optimizer, companions: Mapping[str, Companion] | None = None
+) -> Run[NetworksT]:
+    """A run at its beginning: the average is a copy of the networks."""
+    average = copy.deepcopy(networks).requires_grad_(requires_grad=False)
+    return Run(networks, average, optimizer, companions=companions or {})
+
+
+def lasting_settings(config: Any, operational: Sequence[str]) -> dict[str, Any]:
+    """The settings (of a dataclass) that must not change between the parts of a run: all but ``operational``."""
+    return {name: value for name, value in asdict(config).items() if name not in operational}
+
+
+def digest(tensors: Iterable[Tensor]) -> str:
+    """sha256 of the numbers of tensors, however they are laid out."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 @torch.no_grad()

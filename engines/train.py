@@ -1,4 +1,4 @@
-"""Training. Read ``_fit`` from top to bottom: both entries only decide what it may change.
+"""Training. Read ``_fit`` and ``_Training.learn``: both entries only decide what they may change.
 
     train_first    encoder and one decoder per persona together, on rendered pairs (exact swap loss)
     train_decoder  decoders for new personas on a finished encoder, which stays as it is
@@ -10,45 +10,49 @@ written with every checkpoint), sheet.png (look at it) and report.json. The same
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
-import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from engines import checkpoint, losses
 from engines.augment import AugmentConfig, Tensors, augment
+from engines.course import Course, Progress, ProgressCallback, Stopped
 from engines.errors import TrainingError
 from engines.faceset import FaceSet
-from engines.files import claim_folder
 from engines.loop import (
-    blend,
     channels_last,
-    fraction_done,
+    claim_run,
     keep_freed_memory,
-    rate_at,
-    seconds_left,
-    sum_into,
+    mean_terms,
+    set_rate,
+    shard_threads,
+    sum_shards,
+    take_step,
     write_json,
 )
 from engines.losses import LossWeights
 from engines.network import NetworkConfig, PersonaDecoder, UniversalEncoder, build_decoder, build_encoder, config
 from engines.pairs import PairedSet
-from engines.run_state import Run, SwapNetworks, resume_run, save_run, update_average
+from engines.run_state import SHEET, STATE, SwapNetworks, digest, lasting_settings, new_run, resume_run, save_run
 from engines.validation import Score, validate, validation_tensors
 
-STATE = "state"
-SHEET = "sheet.png"
-Stopped = Literal["finished", "interrupted"]
+__all__ = [
+    "OPERATIONAL",
+    "Progress",
+    "ProgressCallback",
+    "TrainConfig",
+    "TrainResult",
+    "train_decoder",
+    "train_first",
+    "write_weights",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,25 +108,6 @@ OPERATIONAL = ("steps", "max_minutes", "checkpoint_minutes", "report_seconds", "
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """What a run tells whoever started it, every few seconds and after each checkpoint."""
-
-    step: int
-    fraction: float
-    """Of the schedule, 0..1, by steps or by time."""
-    loss: Mapping[str, float]
-    """Terms and total, smoothed."""
-    learning_rate: float
-    images_per_s: float
-    """Input faces per second since the run was (re)started."""
-    eta_s: float
-    scores: Mapping[str, Score] | None
-    """By persona, right after a checkpoint; otherwise None."""
-    sheet: Path | None
-    """The contact sheet written with that checkpoint."""
-
-
-@dataclass(frozen=True, slots=True)
 class TrainResult:
     """How a run ended. Weights: ``encoder`` and ``decoders`` are stems for ``checkpoint.load_encoder/load_decoder``."""
 
@@ -136,9 +121,6 @@ class TrainResult:
     encoder: Path
     decoders: Mapping[str, Path]
     sheet: Path
-
-
-ProgressCallback = Callable[[Progress], None]
 
 
 def train_first(
@@ -159,7 +141,8 @@ def train_first(
     names = _personas(faceset, personas)
     encoder = build_encoder(train_config.network, seed=train_config.seed)
     decoders = [build_decoder(train_config.network, seed=train_config.seed + 1 + i) for i in range(len(names))]
-    return _fit(train_config, faceset, names, encoder, decoders, out_dir, progress, clock, encoder_learns=True)
+    training = _Training(train_config, faceset, names, encoder, decoders, out_dir, encoder_learns=True)
+    return _fit(training, progress, clock)
 
 
 def train_decoder(
@@ -188,113 +171,85 @@ def train_decoder(
     else:
         decoders = [build_decoder(encoder.sizes, seed=train_config.seed + 1 + i) for i in range(len(names))]
     frozen = copy.deepcopy(encoder)
-    return _fit(train_config, faceset, names, frozen, decoders, out_dir, progress, clock, encoder_learns=False)
+    training = _Training(train_config, faceset, names, frozen, decoders, out_dir, encoder_learns=False)
+    return _fit(training, progress, clock)
 
 
-def _fit(  # noqa: PLR0915 - the whole loop in one place, to be read from top to bottom
-    cfg: TrainConfig,
-    faceset: FaceSet,
-    personas: Sequence[str],
-    encoder: UniversalEncoder,
-    decoders: Sequence[PersonaDecoder],
-    out_dir: Path,
-    progress: ProgressCallback | None,
-    clock: Callable[[], float],
-    *,
-    encoder_learns: bool,
-) -> TrainResult:
-    training = PairedSet(faceset, personas, "train", held_out_every=cfg.held_out_every, state_block=cfg.state_block)
-    validating = PairedSet(faceset, personas, "val", held_out_every=cfg.held_out_every, state_block=cfg.state_block)
-    held_out = validation_tensors(validating, cfg.network, cfg.validation_faces)
+class _Training:
+    """One run: what learns, what it learns from, and the folder that keeps it."""
 
-    keep_freed_memory()
-    torch.set_num_threads(1)
-    encoder.requires_grad_(encoder_learns)
-    networks = SwapNetworks(encoder, decoders)
-    channels_last(networks)
-    learning = [p for p in networks.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learning, lr=cfg.learning_rate, weight_decay=cfg.weight_decay, fused=True)
-    run = Run(networks, copy.deepcopy(networks).requires_grad_(requires_grad=False), optimizer)
-    identity = _identity(cfg, faceset, personas, encoder if not encoder_learns else None)
-    resume_run(run, out_dir / STATE, identity)
-    claim_folder(out_dir, "config.json")
-    write_json(out_dir / "config.json", asdict(cfg))
+    def __init__(
+        self, cfg: TrainConfig, faceset: FaceSet, personas: Sequence[str], encoder: UniversalEncoder,
+        decoders: Sequence[PersonaDecoder], out_dir: Path, *, encoder_learns: bool,
+    ) -> None:  # fmt: skip
+        self.cfg, self.personas, self.out_dir, self.encoder_learns = cfg, personas, out_dir, encoder_learns
+        split: dict[str, Any] = {"held_out_every": cfg.held_out_every, "state_block": cfg.state_block}
+        self.pairs = PairedSet(faceset, personas, "train", **split)
+        self.held_out = validation_tensors(
+            PairedSet(faceset, personas, "val", **split), cfg.network, cfg.validation_faces
+        )
+        keep_freed_memory()
+        torch.set_num_threads(1)
+        encoder.requires_grad_(encoder_learns)
+        networks = SwapNetworks(encoder, decoders)
+        channels_last(networks)
+        self.learning = [p for p in networks.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(self.learning, lr=cfg.learning_rate, weight_decay=cfg.weight_decay, fused=True)
+        self.run = new_run(networks, optimizer)
+        self.identity = _identity(cfg, faceset, personas, encoder if not encoder_learns else None)
+        resume_run(self.run, out_dir / STATE, self.identity)
+        claim_run(out_dir, asdict(cfg))
 
-    def keep() -> Mapping[str, Score]:
-        save_run(run, out_dir / STATE, identity)
-        scores = validate(run.average, held_out, personas, out_dir / SHEET)
-        write_weights(run.average, out_dir, personas, scores, {"step": run.step, "data": faceset.digest})
-        return scores
-
-    def learn(shard: int) -> tuple[tuple[Tensor, ...], dict[str, float]]:
+    def learn(self, shard: int) -> tuple[tuple[Tensor, ...], dict[str, float]]:
         """Gradients and terms of one part of the batch of this step."""
+        cfg, run = self.cfg, self.run
         # It depends on seed, step and shard alone, so a continued run sees what an uninterrupted one would have seen.
         rng = np.random.default_rng((cfg.seed, run.step, shard))
-        twice = encoder_learns and cfg.consistency_every > 0 and run.step % cfg.consistency_every == 0
-        drawn = training.draw(rng, cfg.batch // cfg.shards, self_fraction=cfg.self_fraction)
+        twice = self.encoder_learns and cfg.consistency_every > 0 and run.step % cfg.consistency_every == 0
+        drawn = self.pairs.draw(rng, cfg.batch // cfg.shards, self_fraction=cfg.self_fraction)
         sides = {"input_size": cfg.network.input_size, "output_size": cfg.network.output_size}
-        batch = augment(drawn, cfg.augment, rng, margin=faceset.info.margin, second=twice, **sides)
-        terms = _losses(networks, batch, cfg, encoder_learns=encoder_learns)
-        gradients = torch.autograd.grad(terms["total"] / cfg.shards, learning)
+        batch = augment(drawn, cfg.augment, rng, margin=self.pairs.faceset.info.margin, second=twice, **sides)
+        terms = _losses(run.networks, batch, cfg, encoder_learns=self.encoder_learns)
+        gradients = torch.autograd.grad(terms["total"] / cfg.shards, self.learning)
         return gradients, {name: float(term.detach()) for name, term in terms.items()}
 
-    started, first_step, seconds_before = clock(), run.step, run.seconds
-    last_report = last_checkpoint = started
-    smooth: dict[str, float] = {}
+    def keep(self) -> Mapping[str, Score]:
+        """Write a checkpoint; returns what it scores."""
+        run = self.run
+        save_run(run, self.out_dir / STATE, self.identity)
+        scores = validate(run.average, self.held_out, self.personas, self.out_dir / SHEET)
+        about = {"step": run.step, "data": self.pairs.faceset.digest}
+        write_weights(run.average, self.out_dir, self.personas, scores, about)
+        return scores
+
+
+def _fit(training: _Training, progress: ProgressCallback | None, clock: Callable[[], float]) -> TrainResult:
+    cfg, run, out_dir = training.cfg, training.run, training.out_dir
+    course = Course(cfg, cfg, run, clock, progress)
     stopped: Stopped = "finished"
-    # One operation on two threads waits at every end for the slower one, and on a busy machine waiting was measured to
-    # cost five times the work. So each thread does a part of the batch, from cutting crops to gradients, on its own.
-    with ThreadPoolExecutor(cfg.threads or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with shard_threads(cfg.threads) as pool:
         try:
-            while (fraction := fraction_done(cfg, run.step, run.seconds)) < 1:
-                rate = rate_at(cfg, run.step, fraction)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-
-                parts = list(pool.map(learn, range(cfg.shards)))
-                for weight, *gradients in zip(learning, *(gradients for gradients, _ in parts), strict=True):
-                    sum_into(weight, gradients)
-                values = {name: float(np.mean([terms[name] for _, terms in parts])) for name in parts[0][1]}
-                norm = nn.utils.clip_grad_norm_(learning, cfg.clip_norm)
-                if not math.isfinite(values["total"]) or not math.isfinite(float(norm)):
-                    raise TrainingError(
-                        f"the loss is no longer a number at step {run.step}; the last checkpoint in {out_dir} is good",
-                        hint="start in a new folder with a smaller learning_rate, or look for damaged crops",
-                    )
-                optimizer.step()
-                run.step += 1
-                update_average(run, cfg.ema)
-
-                now = clock()
-                run.seconds = seconds_before + now - started
-                smooth = blend(smooth, values)
-                scores = None
-                if now - last_checkpoint >= 60 * cfg.checkpoint_minutes:
-                    scores = keep()
-                    last_checkpoint = clock()
-                if progress is not None and (scores is not None or now - last_report >= cfg.report_seconds):
-                    last_report = now
-                    step_s = max(now - started, 1e-9) / (run.step - first_step)
-                    report = Progress(
-                        step=run.step, fraction=fraction_done(cfg, run.step, run.seconds), loss=smooth,
-                        learning_rate=rate, images_per_s=cfg.batch / step_s,
-                        eta_s=seconds_left(cfg, run.step, run.seconds, step_s), scores=scores,
-                        sheet=out_dir / SHEET if scores is not None else None,
-                    )  # fmt: skip
-                    progress(report)
+            while course.fraction < 1:
+                set_rate(run.optimizer, course.next_rate())
+                shards = list(pool.map(training.learn, range(cfg.shards)))  # forward, loss, backward
+                sum_shards(training.learning, [gradients for gradients, _ in shards])
+                terms = mean_terms([terms for _, terms in shards])
+                take_step(run, training.learning, terms["total"], cfg, out_dir)
+                course.stepped(terms)
+                scores = course.checkpoint_if_due(training.keep)
+                course.report(scores, out_dir / SHEET if scores is not None else None)
         except KeyboardInterrupt:
             stopped = "interrupted"
-
-    scores = keep()
+    scores = training.keep()
     result = TrainResult(
         stopped=stopped,
         step=run.step,
         seconds=run.seconds,
-        images_per_s=(run.step - first_step) * cfg.batch / max(run.seconds - seconds_before, 1e-9),
-        loss=smooth,
+        images_per_s=course.images_per_s,
+        loss=course.loss,
         scores=scores,
         encoder=out_dir / "encoder",
-        decoders={name: out_dir / f"decoder-{name}" for name in personas},
+        decoders={name: out_dir / f"decoder-{name}" for name in training.personas},
         sheet=out_dir / SHEET,
     )
     write_json(out_dir / "report.json", asdict(result))
@@ -326,14 +281,11 @@ def _identity(
     cfg: TrainConfig, faceset: FaceSet, personas: Sequence[str], fixed_encoder: UniversalEncoder | None
 ) -> dict[str, Any]:
     """What must not change between the parts of a run."""
-    digest = None
-    if fixed_encoder is not None:
-        weights = b"".join(t.contiguous().numpy().tobytes() for t in fixed_encoder.state_dict().values())
-        digest = hashlib.sha256(weights).hexdigest()
-    settings = {k: v for k, v in asdict(cfg).items() if k not in OPERATIONAL}
+    weights = None if fixed_encoder is None else digest(fixed_encoder.state_dict().values())
+    settings = lasting_settings(cfg, OPERATIONAL)
     if not cfg.network.mesh_points:  # runs that began before there was the field continue
         settings["network"] = {k: v for k, v in settings["network"].items() if k != "mesh_points"}
-    return {"data": faceset.digest, "personas": list(personas), "fixed_encoder": digest, "config": settings}
+    return {"data": faceset.digest, "personas": list(personas), "fixed_encoder": weights, "config": settings}
 
 
 def write_weights(

@@ -6,14 +6,11 @@
 A sample is a wearer A in state s, the code of their picture, and what the trunk makes of it with the vector of persona
 B, compared with the render of B in state s. A folder is a run: config.json, state/ (everything needed to continue),
 encoder, trunk and people (averaged weights, see ``universal_networks``), sheet.png and report.json. The same call on
-the same folder continues. Read ``_fit`` from top to bottom.
+the same folder continues. Read ``_fit`` and ``_Universal.learn``.
 """
 
 from __future__ import annotations
 
-import copy
-import math
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -26,25 +23,24 @@ import torch
 from torch import Tensor, nn
 
 from engines.adversary import reversal_strength
-from engines.augment import AugmentConfig, Tensors
+from engines.augment import AugmentConfig
+from engines.course import Course, ProgressCallback, Stopped
 from engines.distributed import Team, interruptible, joined
-from engines.errors import SettingsError, TrainingError
-from engines.files import claim_folder
+from engines.errors import SettingsError
 from engines.loop import (
-    blend,
     channels_last,
-    fraction_done,
+    claim_run,
     keep_freed_memory,
-    rate_at,
-    seconds_left,
-    sum_into,
+    set_rate,
+    shard_threads,
+    sum_shards,
+    take_step,
     write_json,
 )
 from engines.losses import LossWeights
 from engines.mesh_subset import MESH_SUBSET
 from engines.network import NetworkConfig, config
-from engines.run_state import Run, resume_run, save_run, update_average
-from engines.train import SHEET, STATE, Progress, ProgressCallback, Stopped
+from engines.run_state import SHEET, STATE, lasting_settings, new_run, resume_run, save_run
 from engines.universal_data import Examples, Feeder, PointsNoise, UniversalPairs, join
 from engines.universal_losses import UniversalWeights, universal_losses
 from engines.universal_networks import (
@@ -55,7 +51,8 @@ from engines.universal_networks import (
     persona_decoder,
     save_universal,
 )
-from engines.validation import Score, score_faces, write_sheet
+from engines.universal_validation import validate_universal
+from engines.validation import Score
 
 __all__ = [
     "People",
@@ -69,7 +66,6 @@ __all__ = [
 Device = Literal["cpu", "cuda"]
 Learned = tuple[tuple[Tensor, ...], dict[str, Tensor]]
 """Gradients of all weights, and the terms of the loss."""
-_SCORED_AT_ONCE = 32
 
 
 def _universal_losses() -> LossWeights:
@@ -197,121 +193,38 @@ def train_universal(
             )
         if team.device.type == "cpu":  # one arena would make the threads that prepare for a GPU wait for one another
             keep_freed_memory()
-        return _fit(universal_config, faceset_folder, out_dir, progress, clock, team, asked)
+        stage = _Universal(universal_config, faceset_folder, out_dir, team)
+        return _fit(stage, progress, clock, asked)
 
 
-def _fit(  # noqa: PLR0915 - the whole loop in one place, to be read from top to bottom
-    cfg: UniversalConfig,
-    folder: Path,
-    out_dir: Path,
-    progress: ProgressCallback | None,
-    clock: Callable[[], float],
-    team: Team,
-    asked: threading.Event,
+def _fit(
+    stage: _Universal, progress: ProgressCallback | None, clock: Callable[[], float], asked: threading.Event
 ) -> UniversalResult:
-    sides: dict[str, Any] = {
-        "seed": cfg.seed, "held_out": cfg.held_out, "truths": bool(cfg.weights.auxiliary),
-        "wearers_too": cfg.wearers_too,
-    }  # fmt: skip
-    training = UniversalPairs(folder, "train", cfg.network, **sides, cache_bytes=round(cfg.cache_gib * 2**30))
-    held_out = UniversalPairs(folder, "unseen", cfg.network, **sides).every(cfg.validation_faces)
-
-    torch.set_num_threads(1)
-    networks = _networks(cfg, training).to(team.device)
-    channels_last(networks)
-    learning = list(networks.parameters())
-    vectors = networks.people.weight
-    optimizer = torch.optim.AdamW(
-        [{"params": [w for w in learning if w is not vectors], "pace": 1.0}, {"params": [vectors], "pace": cfg.pace}],
-        lr=cfg.learning_rate, weight_decay=cfg.weight_decay, fused=True,
-    )  # fmt: skip
-    run = Run(networks, copy.deepcopy(networks).requires_grad_(requires_grad=False), optimizer)
-    parts, own = team.world * cfg.shards, range(team.rank * cfg.shards, (team.rank + 1) * cfg.shards)
-    identity = _identity(cfg, training, parts)
-    resume_run(run, out_dir / STATE, identity)
-    team.check_equal(run.step, "the step that the run continues from")
-    if team.leads:  # the others would find a folder that is half claimed
-        claim_folder(out_dir, "config.json")
-        write_json(out_dir / "config.json", asdict(cfg))
-
-    def keep() -> Mapping[str, Score]:
-        save_run(run, out_dir / STATE, identity)
-        scores = validate_universal(run.average, held_out, out_dir / SHEET)
-        about = {"step": run.step, "data": training.faces.digest, "score": asdict(scores["swap"])}
-        save_universal(out_dir, run.average, training.names, about)
-        return scores
-
-    def prepare(step: int, part: int) -> Examples:
-        second = _due(step, cfg.consistency_every, cfg.weights.consistency, 2)
-        return training.draw(
-            step, part, cfg.batch // parts, cfg.augment, cfg.points, self_fraction=cfg.self_fraction,
-            targets=networks.auxiliary is not None, second=second,
-        )  # fmt: skip
-
-    def learn(batch: Examples, share: float, reversal: float) -> Learned:
-        """Gradients and terms of ``share`` of the batch of this step."""
-        cycle = _due(run.step, cfg.cycle_every, cfg.weights.cycle, 0)
-        terms = universal_losses(networks, batch, cfg.losses, cfg.weights, cycle=cycle, reversal=reversal)
-        gradients = torch.autograd.grad(terms["total"] * share, learning)
-        return gradients, {name: term.detach() for name, term in terms.items()}
-
-    def learn_all(pool: ThreadPoolExecutor, feeder: Feeder, reversal: float) -> list[Learned]:
-        """The parts of the batch of this step that are this process's."""
-        if team.device.type == "cuda":
-            return [learn(join(feeder.take(run.step)).on(team.device), 1 / team.world, reversal)]
-        # Each thread does a part from cutting crops to gradients on its own: see train._fit.
-        return list(pool.map(lambda part: learn(prepare(run.step, part), 1 / parts, reversal), own))
-
-    started, first_step, seconds_before = clock(), run.step, run.seconds
-    last_report = last_checkpoint = started
-    smooth: dict[str, float] = {}
-    with ThreadPoolExecutor(cfg.threads or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        feeder = Feeder(pool, prepare, own, cfg.ahead)
+    cfg, run, team, out_dir = stage.cfg, stage.run, stage.team, stage.out_dir
+    with shard_threads(cfg.threads) as pool:
+        course = Course(cfg, cfg, run, clock, progress if team.leads else None, asked)
+        feeder = Feeder(pool, stage.prepare, stage.own, cfg.ahead)
         try:
-            while (ended := _ended(cfg, run, team, asked)) is None:
-                fraction = fraction_done(cfg, run.step, run.seconds)
-                rate = rate_at(cfg, run.step, fraction)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate * group["pace"]
-                reversal = reversal_strength(cfg.weights.adversary, fraction)
-
-                learned = learn_all(pool, feeder, reversal)
-                for weight, *gradients in zip(learning, *(gradients for gradients, _ in learned), strict=True):
-                    sum_into(weight, gradients)
-                values = _agree(team, learning, [terms for _, terms in learned])
-                norm = nn.utils.clip_grad_norm_(learning, cfg.clip_norm)
-                if not math.isfinite(values["total"]) or not math.isfinite(float(norm)):
-                    raise TrainingError(
-                        f"the loss is no longer a number at step {run.step}; the last checkpoint in {out_dir} is good",
-                        hint="start in a new folder with a smaller learning_rate, or look for damaged crops",
-                    )
-                optimizer.step()
-                run.step += 1
-                update_average(run, cfg.ema)
-
-                now = clock()
-                run.seconds = seconds_before + now - started
-                smooth = blend(smooth, values)
-                scores = None
-                if team.leads and now - last_checkpoint >= 60 * cfg.checkpoint_minutes:
-                    scores = keep()
-                    last_checkpoint = clock()
-                if team.leads and progress and (scores is not None or now - last_report >= cfg.report_seconds):
-                    last_report = now
-                    step_s = max(now - started, 1e-9) / (run.step - first_step)
-                    report = _report(cfg, run, smooth, rate, step_s, scores, out_dir)
-                    _tell(progress, report, asked)
+            while (ended := _ended(stage, course, asked)) is None:
+                reversal = reversal_strength(cfg.weights.adversary, course.fraction)
+                set_rate(run.optimizer, course.next_rate())
+                learned = stage.learn_all(pool, feeder, reversal)  # forward, losses, backward
+                sum_shards(stage.learning, [gradients for gradients, _ in learned])
+                terms = _agree(team, stage.learning, [terms for _, terms in learned])
+                take_step(run, stage.learning, terms["total"], cfg, out_dir)
+                course.stepped(terms)
+                scores = course.checkpoint_if_due(stage.keep) if team.leads else None
+                course.report(scores, out_dir / SHEET if scores is not None else None)
         finally:
             feeder.close()
-
-    scores = keep() if team.leads else {}
+    scores = stage.keep() if team.leads else {}
     team.told([0.0])  # nobody leaves before everything is written
     result = UniversalResult(
         stopped=ended,
         step=run.step,
         seconds=run.seconds,
-        images_per_s=(run.step - first_step) * cfg.batch / max(run.seconds - seconds_before, 1e-9),
-        loss=smooth,
+        images_per_s=course.images_per_s,
+        loss=course.loss,
         scores=scores,
         encoder=out_dir / "encoder",
         trunk=out_dir / "trunk",
@@ -323,56 +236,75 @@ def _fit(  # noqa: PLR0915 - the whole loop in one place, to be read from top to
     return result
 
 
-def _ended(cfg: UniversalConfig, run: Run[UniversalNetworks], team: Team, asked: threading.Event) -> Stopped | None:
+class _Universal:
+    """One run as one process has it: what learns, what it learns from, and the folder that keeps it."""
+
+    def __init__(self, cfg: UniversalConfig, folder: Path, out_dir: Path, team: Team) -> None:
+        self.cfg, self.out_dir, self.team = cfg, out_dir, team
+        sides: dict[str, Any] = {
+            "seed": cfg.seed, "held_out": cfg.held_out, "truths": bool(cfg.weights.auxiliary),
+            "wearers_too": cfg.wearers_too,
+        }  # fmt: skip
+        self.pairs = UniversalPairs(folder, "train", cfg.network, **sides, cache_bytes=round(cfg.cache_gib * 2**30))
+        self.held_out = UniversalPairs(folder, "unseen", cfg.network, **sides).every(cfg.validation_faces)
+        torch.set_num_threads(1)
+        networks = _networks(cfg, self.pairs).to(team.device)
+        channels_last(networks)
+        self.learning = list(networks.parameters())
+        vectors = networks.people.weight
+        others = [w for w in self.learning if w is not vectors]
+        groups: list[dict[str, Any]] = [{"params": others}, {"params": [vectors], "pace": cfg.pace}]
+        optimizer = torch.optim.AdamW(groups, lr=cfg.learning_rate, weight_decay=cfg.weight_decay, fused=True)
+        self.run = new_run(networks, optimizer)
+        self.parts = team.world * cfg.shards
+        self.own = range(team.rank * cfg.shards, (team.rank + 1) * cfg.shards)
+        self.identity = _identity(cfg, self.pairs, self.parts)
+        resume_run(self.run, out_dir / STATE, self.identity)
+        team.check_equal(self.run.step, "the step that the run continues from")
+        if team.leads:  # the others would find a folder that is half claimed
+            claim_run(out_dir, asdict(cfg))
+
+    def prepare(self, step: int, part: int) -> Examples:
+        """One part of the batch of a step."""
+        cfg = self.cfg
+        second = _due(step, cfg.consistency_every, cfg.weights.consistency, 2)
+        return self.pairs.draw(
+            step, part, cfg.batch // self.parts, cfg.augment, cfg.points, self_fraction=cfg.self_fraction,
+            targets=self.run.networks.auxiliary is not None, second=second,
+        )  # fmt: skip
+
+    def learn(self, batch: Examples, share: float, reversal: float) -> Learned:
+        """Gradients and terms of ``share`` of the batch of this step."""
+        cfg, run = self.cfg, self.run
+        cycle = _due(run.step, cfg.cycle_every, cfg.weights.cycle, 0)
+        terms = universal_losses(run.networks, batch, cfg.losses, cfg.weights, cycle=cycle, reversal=reversal)
+        gradients = torch.autograd.grad(terms["total"] * share, self.learning)
+        return gradients, {name: term.detach() for name, term in terms.items()}
+
+    def learn_all(self, pool: ThreadPoolExecutor, feeder: Feeder, reversal: float) -> list[Learned]:
+        """The parts of the batch of this step that are this process's."""
+        step, device = self.run.step, self.team.device
+        if device.type == "cuda":
+            return [self.learn(join(feeder.take(step)).on(device), 1 / self.team.world, reversal)]
+        # Each thread does a part from cutting crops to gradients on its own: see ``shard_threads``.
+        return list(pool.map(lambda part: self.learn(self.prepare(step, part), 1 / self.parts, reversal), self.own))
+
+    def keep(self) -> Mapping[str, Score]:
+        """Write a checkpoint; returns what it scores."""
+        run = self.run
+        save_run(run, self.out_dir / STATE, self.identity)
+        scores = validate_universal(run.average, self.held_out, self.out_dir / SHEET)
+        about = {"step": run.step, "data": self.pairs.faces.digest, "score": asdict(scores["swap"])}
+        save_universal(self.out_dir, run.average, self.pairs.names, about)
+        return scores
+
+
+def _ended(stage: _Universal, course: Course, asked: threading.Event) -> Stopped | None:
     """Whether the run ends here, and why: all processes must leave at the same step, so one clock counts."""
-    (run.seconds,) = team.told([run.seconds])
-    if team.anyone(here=asked.is_set()):
+    (stage.run.seconds,) = stage.team.told([stage.run.seconds])
+    if stage.team.anyone(here=asked.is_set()):
         return "interrupted"
-    return "finished" if fraction_done(cfg, run.step, run.seconds) >= 1 else None
-
-
-def _tell(progress: ProgressCallback, report: Progress, asked: threading.Event) -> None:
-    """Report; a KeyboardInterrupt meanwhile ends the run after this step on all processes."""
-    try:
-        progress(report)
-    except KeyboardInterrupt:
-        asked.set()
-
-
-def _report(
-    cfg: UniversalConfig, run: Run[UniversalNetworks], loss: Mapping[str, float], rate: float, step_s: float,
-    scores: Mapping[str, Score] | None, out_dir: Path,
-) -> Progress:  # fmt: skip
-    return Progress(
-        step=run.step, fraction=fraction_done(cfg, run.step, run.seconds), loss=loss, learning_rate=rate,
-        images_per_s=cfg.batch / step_s, eta_s=seconds_left(cfg, run.step, run.seconds, step_s), scores=scores,
-        sheet=out_dir / SHEET if scores is not None else None,
-    )  # fmt: skip
-
-
-@torch.no_grad()
-def validate_universal(networks: UniversalNetworks, faces: Examples, sheet: Path) -> Mapping[str, Score]:
-    """Score the swap of held-out pairs, with all there is and with each modality alone; write the contact sheet."""
-    grey = torch.full_like(faces.inputs, 0.5)
-    found = {"swap": _results(networks, faces)}
-    if faces.points is not None and faces.present is not None:
-        found["picture_alone"] = _results(networks, replace(faces, present=torch.zeros_like(faces.present)))
-        found["points_alone"] = _results(networks, replace(faces, inputs=grey))
-    truth = Tensors(faces.inputs, faces.truths[None], faces.masks[None], faces.landmarks[None])
-    write_sheet(sheet, [found["swap"]], truth)
-    return {name: score_faces(*result, truth, 0) for name, result in found.items()}
-
-
-def _results(networks: UniversalNetworks, faces: Examples) -> tuple[Tensor, Tensor]:
-    """Faces (N, 3, T, T) and masks (N, 1, T, T) 0..1 on the processor."""
-    device = networks.people.weight.device
-    pictures, masks = [], []
-    for start in range(0, len(faces.inputs), _SCORED_AT_ONCE):
-        some = faces.each(lambda t, a=start: t[a : a + _SCORED_AT_ONCE].to(device))  # type: ignore[misc]
-        picture, mask = networks.decode(networks.encoder(some.inputs, some.points, some.present), some.personas)
-        pictures.append(picture.cpu().contiguous())
-        masks.append(torch.sigmoid(mask).cpu())
-    return torch.cat(pictures), torch.cat(masks)
+    return "finished" if course.fraction >= 1 else None
 
 
 def _networks(cfg: UniversalConfig, pairs: UniversalPairs) -> UniversalNetworks:
@@ -407,5 +339,5 @@ def _due(step: int, every: int, weight: float, offset: int) -> bool:
 
 def _identity(cfg: UniversalConfig, pairs: UniversalPairs, parts: int) -> dict[str, Any]:
     """What must not change between the parts of a run."""
-    settings = {k: v for k, v in asdict(cfg).items() if k not in OPERATIONAL}
+    settings = lasting_settings(cfg, OPERATIONAL)
     return {"stage": "universal", "data": pairs.faces.digest, "parts": parts, "config": settings}

@@ -303,7 +303,7 @@ def dataset(
 
         plan = PeoplePlan(seed, identities, states, size, margin, style.value, clean, picture.value, quality)
         if dry_run:
-            _estimate(plan, out, jobs)
+            _estimate(plan, out, jobs, as_json=as_json)
             return
         report = _dataset(plan, out, jobs)
     say(
@@ -314,7 +314,7 @@ def dataset(
         print_json(report)
 
 
-def _estimate(plan: PeoplePlan, out: Path, jobs: int) -> None:
+def _estimate(plan: PeoplePlan, out: Path, jobs: int, *, as_json: bool) -> None:
     """Render a few crops and say what all of them would take."""
     from dataclasses import asdict
 
@@ -324,10 +324,15 @@ def _estimate(plan: PeoplePlan, out: Path, jobs: int) -> None:
     found = estimate(plan, jobs=jobs)
     processes = jobs or cores()
     say(
-        f"{found.crops} crops, about {found.bytes / 1e6:.0f} MB and {duration(found.seconds)} with {processes}"
-        f" process{'es' if processes > 1 else ''} ({found.crops_per_s:.1f} crops/s)"
+        f"{out}: {plan.identities} people in {plan.states} states, {found.crops} crops of {plan.size} pixels as"
+        f" {plan.picture} ({plan.style}, seed {plan.seed})"
     )
-    print_json({"out": str(out), "jobs": processes, "plan": asdict(plan), "estimate": asdict(found)})
+    say(
+        f"about {found.bytes / 1e6:.0f} MB and {duration(found.seconds)} with {processes}"
+        f" process{'es' if processes > 1 else ''} ({found.crops_per_s:.1f} crops/s); nothing was written"
+    )
+    if as_json:
+        print_json({"out": str(out), "jobs": processes, "plan": asdict(plan), "estimate": asdict(found)})
 
 
 def _dataset(plan: PeoplePlan, out: Path, jobs: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import types
@@ -135,6 +136,36 @@ def test_a_build_that_hangs_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "TIMEOUT_S", 0.3)
     with pytest.raises(BuildError, match="took more than"):
         build._run_worker(tmp_path, 1.0, None)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+def test_a_build_has_a_lower_priority(tmp_path, monkeypatch):
+    shell = tmp_path / "python"
+    shell.write_text("#!/bin/sh\nsleep 0.2\nnice > nice\necho '{}' > result.json\n")
+    shell.chmod(0o755)
+    monkeypatch.setattr(build.sys, "executable", str(shell))
+    build._run_worker(tmp_path, 1.0, None)
+    assert int((tmp_path / "nice").read_text()) == min(os.nice(0) + 10, 19)
+
+
+def test_on_windows_too(tmp_path, monkeypatch):
+    (tmp_path / "result.json").write_text("{}")
+    started = {}
+
+    class Ended:
+        pid, returncode = 0, 0
+
+        def __init__(self, command, **options):
+            started.update(options)
+
+        def poll(self):
+            return 0
+
+    monkeypatch.setattr(build.subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0x4000, raising=False)
+    monkeypatch.setattr(build.subprocess, "Popen", Ended)
+    monkeypatch.setattr(build, "_be_nice", lambda _: None)
+    build._run_worker(tmp_path, 1.0, None)
+    assert started["creationflags"] == 0x4000
 
 
 # ---- precision -------------------------------------------------------------------------------------------------------

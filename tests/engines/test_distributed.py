@@ -44,8 +44,8 @@ def _member(rank: int, port: int, cfg: UniversalConfig, folder: Path, out: Path,
         "MASTER_PORT": str(port),
     }  # fmt: skip
     torch.set_num_threads(1)
-    runs, real = [], universal.Run
-    universal.Run = lambda *args: runs.append(real(*args)) or runs[-1]
+    runs, real = [], universal.new_run
+    universal.new_run = lambda *args: runs.append(real(*args)) or runs[-1]
     steps = []
 
     def interrupt(progress):

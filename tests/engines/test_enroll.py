@@ -18,8 +18,9 @@ from engines import checkpoint, enroll_learner
 from engines import enroll as enroll_module
 from engines.adapt import Adaptation, best_start, mode_for
 from engines.augment import AugmentConfig, augment, to_pictures, to_tensor
+from engines.checks import Check, checks_in_vain
 from engines.enroll import EnrollConfig, enroll, plan_for
-from engines.enroll_learner import Check, checks_in_vain, held_out_rows, usable_frames
+from engines.enroll_learner import held_out_rows, usable_frames
 from engines.errors import DataError, SettingsError, TrainingError
 from engines.faceset import FaceSet, FaceSetInfo, read_faceset
 from engines.faceset_writer import FaceSetWriter

@@ -92,7 +92,11 @@ def test_a_sheet_and_a_clip(tmp_path, renderer):
 @pytest.mark.egl
 def test_a_set_is_estimated_and_rendered(tmp_path, renderer):
     out = tmp_path / "set"
-    planned = here("dataset", *SMALL, "--format", "webp", "--out", str(out), "--dry-run")
+    read = invoke("dataset", *SMALL, "--format", "webp", "--out", str(out), "--dry-run")
+    assert (read.exit_code, read.stdout) == (0, "")
+    assert "2 crops" in read.stderr
+    assert "nothing was written" in read.stderr
+    planned = here("dataset", *SMALL, "--format", "webp", "--out", str(out), "--dry-run", "--json")
     assert planned["estimate"]["crops"] == 2
     assert 0 < planned["estimate"]["seconds"] < 120
     assert not out.exists()
