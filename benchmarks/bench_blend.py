@@ -2,23 +2,31 @@
 
     python benchmarks/bench_blend.py [--json] [--size 1280x720] [--face 400] [--swap 128] [--seconds 10]
 
-Two questions, answered in one run on one core with the methods taking turns, so that a busy machine slows all alike:
+Five questions, answered in one run on one core with the methods taking turns, so that a busy machine slows all alike:
 
 * paste: a finished mask is given; the swap is rotated by 8 degrees, scaled to the face and blended into the frame.
 * whole: the mask is also eroded and feathered, and the swap's colours are matched to the wearer's mean and contrast.
+* crop: the wearer's face out of the frame, and as the network's float tensor.
+* output: the finished frame into what virtual cameras take as it is.
+* chain: everything between decoder and camera that is no network: crop, tensors to and from the network, a copy of the
+  frame, whole with the wearer's features covered, label, I420.
 
 The methods:
 
-    ours paste / whole    realtime.kernels.paste and realtime.blend.Blender.paste (numba, face region only, in place)
+    ours paste / whole    realtime.paste.paste and realtime.blend.Blender.paste (vector code, the mask's reach only)
     numpy frame           warp to the size of the frame, blend all of it in float32 (what a first version looks like)
     opencv region         warp into the face's rectangle, blend in uint8 with cv2.multiply and cv2.add
-    numpy frame + soften  the float version of "whole": Gaussian feather, masked mean and deviation, full frame
+    + soften              the same for "whole": Gaussian feather, mean and deviation inside the mask
     seamless clone        cv2.seamlessClone of the warped face: Poisson blending (it matches colour by itself)
+    ours crop             realtime.crop, averaged where the face is larger than the crop
+    opencv crop           cv2.warpAffine, one sample, and cv2.dnn.blobFromImage
+    ours I420 / NV12      realtime.planes; chroma is the mean of 2 x 2 pixels
+    opencv I420 / NV12    cv2.cvtColor, chroma of one of the pixels; NV12: interleaved by numpy
 
 Shown are CPU and wall time per frame in milliseconds (median, and 10th and 90th percentile as spread), how many times
-longer than ours of the same question, and the mean difference in grey levels from ours inside the face's rectangle:
-small where the same work is done, larger where the method's result differs by design. Everything runs a few times
-before the clock starts.
+longer than ours of the same question, and for paste and whole the mean difference in grey levels from ours inside the
+face's rectangle: small where the same work is done, larger where the method's result differs by design. Everything runs
+a few times before the clock starts.
 """
 
 from __future__ import annotations
@@ -29,7 +37,7 @@ import math
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -40,6 +48,8 @@ from engines.geometry import crop_corners, invert, rescale_crop
 from engines.types import F64, U8, AlignedFace, Swap
 from realtime import kernels
 from realtime.blend import BlendConfig, Blender
+from realtime.planes import PixelFormat, buffer_for, convert
+from realtime.provenance import Label
 
 CROP = 128
 WARM_UP_ROUNDS = 3
@@ -86,13 +96,12 @@ def make_scene(width: int, height: int, face: int, side: int, blender: Blender) 
 
 
 def ours_paste(scene: Scene) -> Callable[[U8], None]:
-    """The packed table and the affine are made before, as the blender has them."""
-    side = len(scene.soft)
-    table, gain, offset = np.zeros((side + 2, side + 2), np.uint64), np.ones(3), np.zeros(3)
+    """Buffers and the affine are made before, as the blender has them."""
+    buffers, gain, offset = kernels.PasteBuffers(len(scene.soft)), np.ones(3), np.zeros(3)
     frame_to_swap = np.ascontiguousarray(invert(scene.swap_to_frame))
 
     def run(out: U8) -> None:
-        kernels.paste(out, scene.swap.pixels, scene.soft, frame_to_swap, gain, offset, table, *scene.box)
+        kernels.paste(out, scene.swap.pixels, scene.soft, frame_to_swap, gain, offset, buffers, scene.box)
 
     return run
 
@@ -105,27 +114,46 @@ def numpy_frame(out: U8, pixels: U8, soft: U8, swap_to_frame: F64) -> None:
     out[:] = (out.astype(np.float32) * (1.0 - alpha) + warped * alpha + 0.5).astype(np.uint8)
 
 
-def opencv_region(out: U8, scene: Scene) -> None:
+def opencv_region(out: U8, scene: Scene, pixels: U8, soft: U8) -> None:
     """The face's rectangle only, uint8."""
     x0, y0, x1, y1 = scene.box
     affine = scene.swap_to_frame.copy()
     affine[:, 2] -= (x0, y0)
     size = (x1 - x0, y1 - y0)
-    warped = cv2.warpAffine(scene.swap.pixels, affine, size, borderMode=cv2.BORDER_REPLICATE)
-    alpha = cv2.cvtColor(cv2.warpAffine(scene.soft, affine, size), cv2.COLOR_GRAY2BGR)
+    warped = cv2.warpAffine(pixels, affine, size, borderMode=cv2.BORDER_REPLICATE)
+    alpha = cv2.cvtColor(cv2.warpAffine(soft, affine, size), cv2.COLOR_GRAY2BGR)
     region = out[y0:y1, x0:x1]
     kept = cv2.multiply(region, cv2.bitwise_not(alpha), scale=1 / 255)
     cv2.add(kept, cv2.multiply(warped, alpha, scale=1 / 255), dst=region)
 
 
-def numpy_frame_whole(out: U8, scene: Scene, config: BlendConfig) -> None:
-    """Soften and match colour in float32, then numpy_frame."""
+def gaussian_feather(mask: U8, config: BlendConfig) -> U8:
+    """Eroded, then a Gaussian of the variance that the two boxes of ours have together."""
     size = 2 * config.erode_px + 1
-    soft = cv2.erode(scene.swap.mask, np.ones((size, size), np.uint8), borderValue=(0,))
-    # Two boxes of the radii that ours uses have this variance together.
+    eroded = cv2.erode(mask, np.ones((size, size), np.uint8), borderValue=(0,))
     radii = (config.feather_px // 2, config.feather_px - config.feather_px // 2)
     sigma = math.sqrt(sum(((2 * r + 1) ** 2 - 1) / 12 for r in radii))
-    soft = cv2.GaussianBlur(soft, (0, 0), sigma)
+    return np.asarray(cv2.GaussianBlur(eroded, (0, 0), sigma), np.uint8)
+
+
+def opencv_region_whole(out: U8, scene: Scene, config: BlendConfig) -> None:
+    """Soften and match colour in uint8, then opencv_region."""
+    soft = gaussian_feather(scene.swap.mask, config)
+    inside = cv2.threshold(soft, 127, 255, cv2.THRESH_BINARY)[1]
+    wearer = cv2.resize(scene.swap.face.pixels, soft.shape[::-1])
+    mean, std = cv2.meanStdDev(scene.swap.pixels, mask=inside)
+    wearer_mean, wearer_std = cv2.meanStdDev(wearer, mask=inside)
+    gain = np.clip(wearer_std / std, 0.5, 2.0).ravel()
+    offset = wearer_mean.ravel() - mean.ravel() * gain
+    strength = config.colour_strength
+    levels = np.arange(256)[:, None] * (1 + strength * (gain - 1)) + strength * offset
+    table = np.clip(levels + 0.5, 0, 255).astype(np.uint8)[:, None]
+    opencv_region(out, scene, np.asarray(cv2.LUT(scene.swap.pixels, table), np.uint8), soft)
+
+
+def numpy_frame_whole(out: U8, scene: Scene, config: BlendConfig) -> None:
+    """Soften and match colour in float32, then numpy_frame."""
+    soft = gaussian_feather(scene.swap.mask, config)
     inside = soft > 127
     pixels = scene.swap.pixels.astype(np.float32)
     wearer = cv2.resize(scene.swap.face.pixels, soft.shape[::-1]).astype(np.float32)
@@ -133,7 +161,7 @@ def numpy_frame_whole(out: U8, scene: Scene, config: BlendConfig) -> None:
     mean = pixels[inside].mean(axis=0)
     matched = (pixels - mean) * gain + mean + np.clip(wearer[inside].mean(axis=0) - mean, -60, 60)
     mixed = np.clip(pixels + config.colour_strength * (matched - pixels), 0, 255)
-    numpy_frame(out, (mixed + 0.5).astype(np.uint8), np.asarray(soft, np.uint8), scene.swap_to_frame)
+    numpy_frame(out, (mixed + 0.5).astype(np.uint8), soft, scene.swap_to_frame)
 
 
 def seamless_clone(out: U8, scene: Scene) -> None:
@@ -156,24 +184,76 @@ class Method:
 
     name: str
     question: str
-    run: Callable[[U8], None]
+    run: Callable[[U8], object]
 
 
-def make_methods(scene: Scene, blender: Blender) -> list[Method]:
-    """Ours first in each question."""
-
-    def ours_whole(out: U8) -> None:
-        blender.paste(out, scene.swap, 1 / 30)
-
+def paste_methods(scene: Scene, blender: Blender) -> list[Method]:
+    """Ours first in each question, here and below."""
+    swap, config = scene.swap, blender.config
     return [
         Method("ours paste", "paste", ours_paste(scene)),
-        Method("opencv region", "paste", lambda out: opencv_region(out, scene)),
-        Method(
-            "numpy frame", "paste", lambda out: numpy_frame(out, scene.swap.pixels, scene.soft, scene.swap_to_frame)
-        ),
-        Method("ours whole", "whole", ours_whole),
-        Method("numpy frame + soften", "whole", lambda out: numpy_frame_whole(out, scene, blender.config)),
+        Method("opencv region", "paste", lambda out: opencv_region(out, scene, swap.pixels, scene.soft)),
+        Method("numpy frame", "paste", lambda out: numpy_frame(out, swap.pixels, scene.soft, scene.swap_to_frame)),
+        Method("ours whole", "whole", lambda out: paste_whole(out, blender, swap)),
+        Method("opencv region + soften", "whole", lambda out: opencv_region_whole(out, scene, config)),
+        Method("numpy frame + soften", "whole", lambda out: numpy_frame_whole(out, scene, config)),
         Method("seamless clone", "whole", lambda out: seamless_clone(out, scene)),
+    ]
+
+
+def paste_whole(out: U8, blender: Blender, swap: Swap) -> None:
+    """A swap that does not arrive would be quick."""
+    if blender.paste(out, swap, 1 / 30) <= 0:
+        raise SystemExit("the swap does not cover the face: choose a larger --face or --swap")
+
+
+def frame_methods(scene: Scene, blender: Blender) -> list[Method]:
+    """What happens to the whole frame, to the face that the network sees, and everything together."""
+    height, width = scene.frame.shape[:2]
+    side, to_frame = blender.swap_size, scene.swap.face.to_frame
+    crop: U8 = np.zeros((CROP, CROP, 3), np.uint8)
+    planar = np.zeros((1, 3, CROP, CROP), np.float32)
+    rng = np.random.default_rng(1)
+    swapped, swapped_mask = rng.random((1, 3, side, side), np.float32), rng.random((1, 1, side, side), np.float32)
+    pixels, mask = np.zeros((side, side, 3), np.uint8), np.zeros((side, side), np.uint8)
+    planes = {name: buffer_for((width, height), PixelFormat(name)) for name in ("I420", "NV12")}
+    turn = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+    features = np.column_stack([64 + 36 * np.cos(turn), 62 + 30 * np.sin(turn)])
+    worn = replace(scene.swap, face=replace(scene.swap.face, features=features))
+    cropper, label, finished = kernels.FaceCropper(), Label(), np.zeros_like(scene.frame)
+
+    def ours_crop(out: U8) -> None:
+        cropper(out, to_frame, crop)
+        kernels.bgr_to_planar(crop, planar)
+
+    def opencv_crop(out: U8) -> None:
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        face = cv2.warpAffine(out, to_frame, (CROP, CROP), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        cv2.dnn.blobFromImage(face, 1 / 255.0, swapRB=True)
+
+    def opencv_nv12(out: U8) -> None:
+        planar_chroma = cv2.cvtColor(out, cv2.COLOR_BGR2YUV_I420)
+        planes["NV12"][:height] = planar_chroma[:height]
+        pairs = planes["NV12"][height:].reshape(-1, 2)
+        pairs[:, 0], pairs[:, 1] = planar_chroma[height:].reshape(2, -1)
+
+    def chain(out: U8) -> None:
+        ours_crop(out)
+        kernels.planar_to_bgr(swapped, swapped_mask, pixels, mask)
+        np.copyto(finished, out)
+        paste_whole(finished, blender, worn)
+        label.draw(finished)
+        convert(finished, PixelFormat.I420, planes["I420"])
+
+    return [
+        Method("ours crop", "crop", ours_crop),
+        Method("opencv crop", "crop", opencv_crop),
+        Method("ours I420", "I420", lambda out: convert(out, PixelFormat.I420, planes["I420"])),
+        Method("opencv I420", "I420", lambda out: cv2.cvtColor(out, cv2.COLOR_BGR2YUV_I420, dst=planes["I420"])),
+        Method("ours NV12", "NV12", lambda out: convert(out, PixelFormat.NV12, planes["NV12"])),
+        Method("opencv NV12", "NV12", opencv_nv12),
+        Method("copy of the frame", "copy", lambda out: np.copyto(finished, out)),
+        Method("ours chain", "chain", chain),
     ]
 
 
@@ -205,9 +285,10 @@ def measure(scene: Scene, methods: list[Method], seconds: float) -> tuple[int, d
         if rounds == 0:
             end = time.perf_counter() + seconds
     x0, y0, x1, y1 = scene.box
+    first = {method.question: method.name for method in reversed(methods)}
     rows: dict[str, dict[str, object]] = {}
     for method in methods:
-        ours = f"ours {method.question}"
+        ours = first[method.question]
         difference = results[method.name][y0:y1, x0:x1].astype(int) - results[ours][y0:y1, x0:x1]
         rows[method.name] = {
             "question": method.question,
@@ -215,6 +296,7 @@ def measure(scene: Scene, methods: list[Method], seconds: float) -> tuple[int, d
             "wall_ms": spread(wall[method.name]),
             "times_ours": round(float(np.median(cpu[method.name]) / np.median(cpu[ours])), 2),
             "mean_difference_levels": round(float(np.abs(difference).mean()), 3),
+            "ours": ours,
         }
     return rounds, rows
 
@@ -236,7 +318,7 @@ def show(rows: dict[str, dict[str, object]], title: str) -> None:
             f"{row['times_ours']:.1f}",
             f"{row['mean_difference_levels']:.2f}",
         )
-    Console().print(table)
+    Console(width=100).print(table)
 
 
 def main() -> None:
@@ -259,7 +341,7 @@ def main() -> None:
     blender = Blender(BlendConfig(colour_strength=1.0, colour_time_constant_s=0.0), options.swap)
     compiled_s = kernels.warm_up()
     scene = make_scene(width, height, options.face, options.swap, blender)
-    rounds, rows = measure(scene, make_methods(scene, blender), options.seconds)
+    rounds, rows = measure(scene, paste_methods(scene, blender) + frame_methods(scene, blender), options.seconds)
     title = f"{width} x {height}, face {options.face}, swap {options.swap}, one core, {rounds} rounds"
     show(rows, title)
     if options.json:

@@ -9,16 +9,20 @@ persona, so ``colour_strength`` says how far to go; the persona's decoder alread
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from engines.errors import DetectorError, RuntimeFailure, SettingsError
-from engines.geometry import CORE, MOUTH_TOP, invert, rescale_crop
+from engines.geometry import CORE, MOUTH_TOP
 from engines.types import F64, U8, Swap
 from realtime import kernels
 from realtime.cover import Cover
+
+Triple = tuple[float, float, float]
+"""B, G, R."""
 
 GAIN_RANGE = (0.85, 1.2)
 """Contrast is hardly changed, whatever the statistics say: more of it turned a persona's shading into patches."""
@@ -67,18 +71,34 @@ class BlendConfig:
             )
 
 
-def match_statistics(sums: kernels.I64, count: int) -> tuple[F64, F64, F64]:
+def match_statistics(sums: kernels.I64, count: int) -> tuple[Triple, Triple, Triple]:
     """What takes the second picture's colours to the first's, from the sums of :func:`kernels.masked_sums`.
 
-    Returns (gain, shift, pivot), each (3,): matched = (value - pivot) * gain + pivot + shift, with ``pivot`` the second
-    picture's mean. Gain and shift are clipped to GAIN_RANGE and +-MAX_SHIFT. What is clipped is the shift of the mean
-    and not the offset, which also has to undo the gain: a bright face may need a large offset for no change at all.
+    Returns (gain, shift, pivot) of the three channels: matched = (value - pivot) * gain + pivot + shift, with ``pivot``
+    the second picture's mean. Gain and shift are clipped to GAIN_RANGE and +-MAX_SHIFT. What is clipped is the shift of
+    the mean and not the offset, which also has to undo the gain: a bright face may need a large offset for no change at
+    all.
     """
-    mean = sums[:, 0] / count
-    std = np.sqrt(np.maximum(sums[:, 1] / count - mean * mean, 0.0))
-    flat = (std[0] < MIN_STD) | (std[1] < MIN_STD)
-    gain = np.where(flat, 1.0, std[0] / np.maximum(std[1], MIN_STD))
-    return np.clip(gain, *GAIN_RANGE), np.clip(mean[0] - mean[1], -MAX_SHIFT, MAX_SHIFT), mean[1]
+    (first, first_squares), (second, second_squares) = sums.tolist()
+    # Plain numbers: twenty numpy calls on three elements each take longer than the paste of a small face.
+    means = [value / count for value in first], [value / count for value in second]
+    stds = [
+        [math.sqrt(max(square / count - mean * mean, 0.0)) for square, mean in zip(squares, mean3, strict=True)]
+        for squares, mean3 in zip((first_squares, second_squares), means, strict=True)
+    ]
+    flat = [a < MIN_STD or b < MIN_STD for a, b in zip(*stds, strict=True)]
+    gain = [1.0 if plain else _clip(a / b, *GAIN_RANGE) for plain, a, b in zip(flat, *stds, strict=True)]
+    shift = [_clip(a - b, -MAX_SHIFT, MAX_SHIFT) for a, b in zip(*means, strict=True)]
+    return _triple(gain), _triple(shift), _triple(means[1])
+
+
+def _clip(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high)
+
+
+def _triple(values: Sequence[float]) -> Triple:
+    b, g, r = values
+    return b, g, r
 
 
 class Blender:
@@ -108,14 +128,17 @@ class Blender:
         self._small_mask: U8 = np.zeros((0, 0), np.uint8)
         self._buffers = kernels.PasteBuffers(swap_size)
         self._sums = np.zeros((2, 2, 3), np.int64)
-        self._gain: F64 = np.ones(3)
-        self._shift: F64 = np.zeros(3)
-        self._pivot: F64 = np.zeros(3)
+        self._frame_to_swap: F64 = np.zeros((2, 3))
+        self._applied_gain: F64 = np.ones(3)
+        self._applied_offset: F64 = np.zeros(3)
+        self._gain: Triple = (1.0, 1.0, 1.0)
+        self._shift: Triple = (0.0, 0.0, 0.0)
+        self._pivot: Triple = (0.0, 0.0, 0.0)
         self._matched = False
 
     def reset(self) -> None:
         """Forget the colour match: the next swap is another face or another place."""
-        self._gain, self._shift, self._pivot = np.ones(3), np.zeros(3), np.zeros(3)
+        self._gain, self._shift, self._pivot = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)
         self._matched = False
 
     def soften(self, mask: U8) -> U8:
@@ -140,17 +163,16 @@ class Blender:
 
         Of its eyes or of its mouth, whichever is covered less.
         """
-        flat = soft_mask.reshape(-1)
-        return min(int(np.count_nonzero(flat[part] > COVERING_ALPHA)) / len(part) for part in self._core)
+        return min(kernels.count_above(soft_mask, part, COVERING_ALPHA) / len(part) for part in self._core)
 
     def match_colour(self, swap: Swap, mask: U8, dt_s: float) -> tuple[F64, F64]:
-        """Gain and offset, each (3,), for value * gain + offset on the swap.
+        """Gain and offset, each (3,), for value * gain + offset on the swap; the blender's until the next call.
 
         ``mask`` (T, T) selects, above 127, the pixels that are compared. Smoothed in time: ``dt_s`` seconds went by
         since the last call.
         """
         if not self.config.colour:
-            return np.ones(3), np.zeros(3)
+            return self._applied_gain, self._applied_offset
         wearer, own = swap.face.pixels, swap.pixels
         # Compared on the smaller of the two grids.
         if wearer.shape[0] > self.swap_size:
@@ -162,12 +184,14 @@ class Blender:
         if count >= MIN_STATISTICS_PIXELS:
             gain, shift, self._pivot = match_statistics(self._sums, count)
             weight = self._weight(dt_s)
-            self._gain += weight * (gain - self._gain)
-            self._shift += weight * (shift - self._shift)
+            self._gain = _towards(self._gain, gain, weight)
+            self._shift = _towards(self._shift, shift, weight)
             self._matched = True
         strength = self.config.colour_strength
-        full_offset = self._pivot * (1.0 - self._gain) + self._shift
-        return 1.0 + strength * (self._gain - 1.0), strength * full_offset
+        for c, (gain_c, shift_c, pivot) in enumerate(zip(self._gain, self._shift, self._pivot, strict=True)):
+            self._applied_gain[c] = 1.0 + strength * (gain_c - 1.0)
+            self._applied_offset[c] = strength * (pivot * (1.0 - gain_c) + shift_c)
+        return self._applied_gain, self._applied_offset
 
     def _reduced(self, pixels: U8, mask: U8, side: int) -> tuple[U8, U8]:
         """Both at ``side`` x ``side``, in buffers of this object."""
@@ -197,8 +221,8 @@ class Blender:
         area.
         """
         self._check(out, swap)
-        swap_to_frame = rescale_crop(swap.face.to_frame, swap.face.pixels.shape[0], self.swap_size)
-        frame_to_swap = _inverse(swap_to_frame)
+        swap_to_frame = _swap_to_frame(swap.face.to_frame, swap.face.pixels.shape[0], self.swap_size)
+        _invert(swap_to_frame, self._frame_to_swap)
         soft = self.soften(swap.mask)
         if self.core_share(soft) < MIN_CORE_SHARE:
             return 0
@@ -210,7 +234,7 @@ class Blender:
             _clear_border(soft, 1)
             pixels = self._cover.extend(swap.pixels)
         region = _region(swap_to_frame, self.swap_size, out.shape[1], out.shape[0])
-        return kernels.paste(out, pixels, soft, frame_to_swap, gain, offset, self._buffers, region)
+        return kernels.paste(out, pixels, soft, self._frame_to_swap, gain, offset, self._buffers, region)
 
     def _check(self, out: U8, swap: Swap) -> None:
         """Numba would read past the end of an array that is smaller than said."""
@@ -254,23 +278,43 @@ def _clear_border(mask: U8, width: int) -> None:
     mask[:, -width:] = 0
 
 
-def _region(swap_to_frame: F64, size: int, width: int, height: int) -> tuple[int, int, int, int]:
+def _towards(value: Triple, goal: Triple, weight: float) -> Triple:
+    """``weight`` of the way from ``value`` to ``goal``."""
+    return _triple([v + weight * (g - v) for v, g in zip(value, goal, strict=True)])
+
+
+Affine = tuple[Triple, Triple]
+"""The rows of a (2, 3) affine: six numbers, which numpy would take twenty times as long for."""
+
+
+def _swap_to_frame(to_frame: F64, face_size: int, swap_size: int) -> Affine:
+    """``geometry.rescale_crop``: the same square in the swap's pixels."""
+    scale = face_size / swap_size
+    shift = 0.5 * scale - 0.5
+    (a, b, x), (c, d, y) = to_frame.tolist()
+    return (a * scale, b * scale, (a + b) * shift + x), (c * scale, d * scale, (c + d) * shift + y)
+
+
+def _invert(swap_to_frame: Affine, dst: F64) -> None:
+    """Fill ``dst`` (2, 3) with the inverse. Raises DetectorError when there is none."""
+    (a, b, x), (c, d, y) = swap_to_frame
+    area = a * d - b * c
+    # Written so that NaN fails it too.
+    if not (all(abs(value) < kernels.MAX_COEFFICIENT for row in swap_to_frame for value in row) and abs(area) >= 1e-6):
+        raise DetectorError("the alignment is not finite or has no area", hint="the frame counts as one without a face")
+    a, b, c, d = d / area, -b / area, -c / area, a / area
+    inverse = (a, b, -(a * x + b * y), c, d, -(c * x + d * y))
+    if not all(abs(value) < kernels.MAX_COEFFICIENT for value in inverse):
+        raise DetectorError("the face is too small and too far outside", hint="the frame counts as one without a face")
+    for k, value in enumerate(inverse):
+        dst[k // 3, k % 3] = value
+
+
+def _region(swap_to_frame: Affine, size: int, width: int, height: int) -> tuple[int, int, int, int]:
     """x0, y0, x1, y1 of the frame's pixels that a swap can reach: one of its pixels beyond its square it fades out."""
-    (a, b, x), (c, d, y) = swap_to_frame.tolist()
+    (a, b, x), (c, d, y) = swap_to_frame
     corners = [(-1, -1), (size, -1), (size, size), (-1, size)]
     across, down = [a * u + b * v + x for u, v in corners], [c * u + d * v + y for u, v in corners]
     x0, x1 = math.floor(min(across)), math.ceil(max(across)) + 1
     y0, y1 = math.floor(min(down)), math.ceil(max(down)) + 1
     return max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
-
-
-def _inverse(swap_to_frame: F64) -> F64:
-    """Contiguous inverse, or DetectorError when there is none."""
-    finite = bool((np.abs(swap_to_frame) < kernels.MAX_COEFFICIENT).all())
-    area = swap_to_frame[0, 0] * swap_to_frame[1, 1] - swap_to_frame[0, 1] * swap_to_frame[1, 0]
-    if not finite or abs(area) < 1e-6:
-        raise DetectorError("the alignment is not finite or has no area", hint="the frame counts as one without a face")
-    inverse = np.ascontiguousarray(invert(swap_to_frame))
-    if not bool((np.abs(inverse) < kernels.MAX_COEFFICIENT).all()):
-        raise DetectorError("the face is too small and too far outside", hint="the frame counts as one without a face")
-    return inverse

@@ -70,7 +70,7 @@ class LivePath:
         settings = Settings()
         blend = BlendConfig(settings.erode, settings.feather, colour_strength=settings.colour_strength)
         stages = Stages(
-            Tracker(self._detector, TrackerConfig(smooth=settings.smooth)), kernels.crop_face, self._swapper,
+            Tracker(self._detector, TrackerConfig(smooth=settings.smooth)), kernels.FaceCropper(), self._swapper,
             Blender(blend, self.swap_size), None,
         )  # fmt: skip
         pipeline = Pipeline(

@@ -18,21 +18,25 @@ import numpy as np
 from engines.jit import kernel
 from engines.types import F32, U8
 from realtime.cover import extend_colours
-from realtime.crop import crop_face, crop_taps, warp_crop
+from realtime.crop import FaceCropper, crop_face, crop_taps, warp_crop
 from realtime.paste import I64, MAX_COEFFICIENT, PasteBuffers, paste
 
 __all__ = [
     "I64",
     "MAX_COEFFICIENT",
+    "FaceCropper",
     "PasteBuffers",
     "bgr_to_planar",
     "blend_plate",
+    "count_above",
     "crop_face",
     "crop_taps",
     "masked_sums",
     "paste",
     "planar_to_bgr",
     "warm_up",
+    "warm_up_paste",
+    "warm_up_rest",
     "warp_crop",
 ]
 
@@ -119,6 +123,16 @@ def masked_sums(first: U8, second: U8, mask: U8, dst: I64) -> int:
 
 
 @kernel
+def count_above(mask: U8, places: I64, level: int) -> int:
+    """How many of the ``places`` (N,), flat indices into ``mask`` (T, T), are above ``level``."""
+    flat = mask.reshape(-1)
+    count = 0
+    for place in places:
+        count += int(flat[place] > level)
+    return count
+
+
+@kernel
 def blend_plate(dst: U8, plate: U8, alpha: U8, x0: int, y0: int) -> None:
     """Blend a small picture into ``dst`` (H, W, 3) with its upper left pixel at (x0, y0); what hangs over is cut off.
 
@@ -139,17 +153,32 @@ def blend_plate(dst: U8, plate: U8, alpha: U8, x0: int, y0: int) -> None:
 def warm_up() -> float:
     """Compile (or load from the cache) every kernel for the types of the live path. Returns the seconds it took."""
     started = time.perf_counter()
+    warm_up_paste()
+    warm_up_rest()
+    return time.perf_counter() - started
+
+
+def warm_up_paste() -> None:
+    """One half of :func:`warm_up`, by the time that it takes."""
+    picture, mask = np.zeros((4, 4, 3), np.uint8), np.full((4, 4), 255, np.uint8)
+    identity = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    paste(picture, picture.copy(), mask, identity, np.ones(3), np.zeros(3), PasteBuffers(4), (0, 0, 4, 4))
+    extend_colours(picture, mask, mask, 1, np.zeros((4, 4), np.int32), picture.copy())
+
+
+def warm_up_rest() -> None:
+    """The other half."""
     picture, mask = np.zeros((4, 4, 3), np.uint8), np.full((4, 4), 255, np.uint8)
     identity = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     planar = np.zeros((1, 3, 4, 4), np.float32)
-    paste(picture, picture.copy(), mask, identity, np.ones(3), np.zeros(3), PasteBuffers(4), (0, 0, 4, 4))
     blend_plate(picture, picture.copy(), mask, 0, 0)
-    crop_face(picture, identity, picture.copy())
-    published = picture.copy()
-    published.setflags(write=False)  # numba compiles anew for a read-only frame; better now than at the first one
-    crop_face(published, identity, picture)
+    published = np.zeros((40, 40, 3), np.uint8)
+    for scale in (1.0, 4.0):
+        crop_face(published, scale * identity, picture)
+        published.setflags(write=False)  # numba compiles anew for a read-only frame; better now than at the first one
+        crop_face(published, scale * identity, picture)
+        published.setflags(write=True)
     bgr_to_planar(picture, planar)
     planar_to_bgr(planar, np.zeros((1, 1, 4, 4), np.float32), picture, mask)
     masked_sums(picture, picture, mask, np.zeros((2, 2, 3), np.int64))
-    extend_colours(picture, mask, mask, 1, np.zeros((4, 4), np.int32), picture.copy())
-    return time.perf_counter() - started
+    count_above(mask, np.zeros(1, np.int64), 127)

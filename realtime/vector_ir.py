@@ -252,6 +252,26 @@ def _crop_end(lanes: int) -> Build:
     return crop_end_step
 
 
+def _halve(lanes: int) -> Build:
+    """``lanes`` pixels of :func:`crop.halve`."""
+
+    def halve_step(code: Code, values: Sequence[Value]) -> None:
+        b = code.b
+        frame, at, pitch, dst, to = values
+        bytes6, words6 = ir.VectorType(I8, 6 * lanes), ir.VectorType(I16, 6 * lanes)
+        upper = b.zext(code.load(frame, at, bytes6), words6)
+        total = b.add(upper, b.zext(code.load(frame, b.add(at, pitch), bytes6), words6))
+        left = [6 * (k // 3) + k % 3 for k in range(3 * lanes)]
+        total = b.add(code.pick(total, left), code.pick(total, [k + 3 for k in left]))
+        mean = b.lshr(b.add(total, code.const(I16, 2, 3 * lanes)), code.const(I16, 2, 3 * lanes))
+        code.store(b.trunc(mean, ir.VectorType(I8, 3 * lanes)), dst, to)
+
+    return halve_step
+
+
+halve_16, halve_1 = (_step(_halve(lanes), "frame at pitch dst to") for lanes in (16, 1))
+"""The means of 16 (1) blocks of 2 x 2 frame pixels; ``at`` and ``to`` are byte offsets, ``pitch`` is the frame's."""
+
 _CROP, _CROP_END = "frame pitch last_u last_v end u v du dv sums", "sums share dst at"
 crop_16 = _step(_crop(16), _CROP)
 """Adds one bilinear sample for each of 16 crop pixels to ``sums`` (64,) uint16: B, G, R and a lane of no meaning.

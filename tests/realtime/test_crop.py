@@ -39,8 +39,9 @@ def test_crop_agrees_with_the_slow_twin(side, scale):
             x, y = rng.uniform(-1, 1, 2) * (width, height)
             to_frame = similarity(scale, rng.uniform(-180, 180), x, y)
             dst = np.zeros((side, side, 3), np.uint8)
-            crop.crop_face(frame, to_frame, dst)
-            error = np.abs(dst - slow_crop(frame, to_frame, side, crop.crop_taps(to_frame)))
+            taps = crop.crop_taps(to_frame)
+            crop.warp_crop(frame, to_frame, taps, dst)
+            error = np.abs(dst - slow_crop(frame, to_frame, side, taps))
             assert error.mean() <= 0.6
             assert error.max() < 3.0
 
@@ -92,3 +93,40 @@ def test_absurd_alignments_read_nothing_beyond_the_frame():
         for x in (-1e6, -20.0, 0.0, 15.99, 1e6):
             crop.crop_face(frame, similarity(scale, 37.0, x, -x), dst)
             assert (dst == 77).all()
+
+
+@pytest.mark.parametrize("size", [(37, 29), (80, 64)])
+@pytest.mark.parametrize("scale", [2.6, 3.1, 5.0])
+def test_a_large_face_is_the_slow_twin_of_the_halved_frame(size, scale):
+    """Wherever it lies: of a halved frame as a whole, whose odd last column and row are left out."""
+    rng = np.random.default_rng(size)
+    frame = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    cropper, dst = crop.FaceCropper(), np.zeros((9, 9, 3), np.uint8)
+    for _ in range(6):
+        to_frame = similarity(scale, rng.uniform(-180, 180), *(rng.uniform(0.2, 0.8, 2) * size))
+        x0, y0, x1, y1 = crop._reach(to_frame, 9, *size)
+        half = frame[y0:y1, x0:x1][: (y1 - y0) // 2 * 2, : (x1 - x0) // 2 * 2].astype(float)
+        half = half.reshape(len(half) // 2, 2, -1, 2, 3).mean(axis=(1, 3))
+        in_half = to_frame * 0.5
+        in_half[:, 2] -= (x0 / 2 + 0.25, y0 / 2 + 0.25)
+        cropper(frame, to_frame, dst)
+        if min(half.shape[:2]) < 4:
+            continue
+        error = np.abs(dst - slow_crop(half, in_half, 9, crop.crop_taps(to_frame) // 2))
+        assert error.mean() < 0.8
+        assert error.max() < 3.0
+
+
+@pytest.mark.parametrize("scale", [2.6, 3.1, 4.0])
+def test_halving_first_changes_a_picture_by_less_than_a_level(scale):
+    """Against all the samples in the full frame: the golden crop of a picture as smooth as a camera's."""
+    y, x = np.mgrid[0:240, 0:320]
+    waves = [
+        128 + 60 * np.sin(x / a + y / b) + 40 * np.sin(x / 31 - y / c) for a, b, c in ((7, 9, 8), (9, 6, 5), (8, 8, 6))
+    ]
+    frame = np.stack(waves, axis=2).astype(np.uint8)
+    halved, full = np.zeros((48, 48, 3), np.uint8), np.zeros((48, 48, 3), np.uint8)
+    to_frame = similarity(scale, 8.0, 60.0, 20.0)
+    crop.crop_face(frame, to_frame, halved)
+    crop.warp_crop(frame, to_frame, crop.crop_taps(to_frame), full)
+    assert np.abs(halved.astype(int) - full).mean() < 1.0

@@ -482,7 +482,7 @@ def test_the_real_stages_allocate_no_picture():
     size = frames[0].size
     detector = MeshDetector.load()
     stages = Stages(
-        Tracker(detector), kernels.crop_face, swapper, Blender(BlendConfig(), swapper.swap_size), Label()
+        Tracker(detector), kernels.FaceCropper(), swapper, Blender(BlendConfig(), swapper.swap_size), Label()
     )  # fmt: skip
     gate = PolicyGate(FailurePolicy.VEIL, size=size)
     pipeline = Pipeline(Latest(), stages, gate, [CountingSink()], size=size, limits=Limits(), trace=Trace())
