@@ -37,12 +37,15 @@ _MEASURE_NS = 2_500_000_000
 """Longest time for measuring a slow camera."""
 _FIRST_PICTURE_NS = 6_000_000_000
 """Webcams take up to some seconds to their first picture: they wake up and set their exposure."""
+_REFUSED_NS = 100_000_000
 _URL_TIMEOUT_MS = 10_000
 _OLDEST_STAMP_NS = 3_000_000_000
 _STALE_INTERVALS = 2.5
 """So old, and newer pictures are waiting behind it: a driver has one ready every interval."""
 _QUEUED = 4
 """Buffers that OpenCV gives the driver."""
+_DAMAGED = 15
+"""Pictures in a row that cannot be decoded, and the camera counts as lost."""
 _OPENCV_ERRORS_ONLY = 2  # cv::utils::logging::LOG_LEVEL_ERROR
 
 
@@ -67,6 +70,8 @@ class CameraSource:
         self._index = 0
         self._first_ns = 0
         self._last_ns = -1
+        self._taken = 0
+        """Pictures that the driver gave, with those that were passed over."""
         self._measure_from: tuple[int, int] = (0, 0)
         self.notes: tuple[str, ...] = ()
         """What of the controls could not be set."""
@@ -106,18 +111,12 @@ class CameraSource:
         """The next picture, of any size. Raises SourceLostError when none comes any more: at once when the camera was
         unplugged, after about a second when it hangs.
         """
-        try:
-            good, pixels = self._capture.retrieve() if self._grab_newest() else (False, None)
-        except cv2.error as error:
-            raise self._lost() from error
-        arrived_ns = self._clock()
-        if not good or pixels is None:
+        picture = self._next_picture()
+        if picture is None:
             if self._url and 0 < self._length <= self._index + 1:  # an address of a file, at its end
                 return None
             raise self._lost()
-        picture = cast("U8", np.ascontiguousarray(pixels))
-        if picture.ndim != 3:
-            raise SourceLostError(f"{self.name} gives no colour pictures any more", hint="start again")
+        arrived_ns = self._clock()
         captured_ns = arrived_ns if self._path is None else self._stamp(arrived_ns)
         if self._index == 0:
             self._first_ns = captured_ns
@@ -131,11 +130,27 @@ class CameraSource:
         """Release the camera. May be called twice."""
         self._capture.release()
 
+    def _next_picture(self) -> U8 | None:
+        """(H, W, 3), or None when the camera gives none. Pictures that cannot be decoded are passed over: webcams send
+        damaged ones now and then, and often an empty first one.
+        """
+        for _ in range(_DAMAGED):
+            try:
+                if not self._grab_newest():
+                    return None
+                picture = _retrieve(self._capture)
+            except cv2.error:
+                return None
+            if picture is not None:
+                return picture
+        return None
+
     def _grab_newest(self) -> bool:
         """Take the next picture from the driver. Where this thread was late, several wait there: all but the newest are
         passed over without being decoded, as nobody would see them.
         """
         good = self._capture.grab()
+        self._taken += 1
         if self._path is None:
             return bool(good)
         stale_ns = _STALE_INTERVALS * 1e9 / (self.measured_fps or self.fps)
@@ -144,6 +159,7 @@ class CameraSource:
             if not good or now - self._stamp(now) < stale_ns:
                 break
             good = self._capture.grab()
+            self._taken += 1
         return bool(good)
 
     def _stamp(self, arrived_ns: int) -> int:
@@ -157,16 +173,17 @@ class CameraSource:
 
     def _measure_again(self, arrived_ns: int) -> None:
         count, since_ns = self._measure_from
-        if self._index == _SETTLING_FRAMES or arrived_ns - since_ns > 10 * _MEASURE_NS:  # the computer slept
-            self._measure_from = (self._index, arrived_ns)
-        elif self._index - count == (MEASURED_FRAMES if self.measured_fps is None else LIVE_FRAMES) and count:
-            fps = (self._index - count) * 1e9 / max(arrived_ns - since_ns, 1)
+        enough = MEASURED_FRAMES if self.measured_fps is None else LIVE_FRAMES
+        if self._taken <= _SETTLING_FRAMES or arrived_ns - since_ns > 10 * _MEASURE_NS:  # the computer slept
+            self._measure_from = (self._taken, arrived_ns)
+        elif self._taken - count >= enough:
+            fps = (self._taken - count) * 1e9 / max(arrived_ns - since_ns, 1)
             before = self._result
             after = replace(before, fps=fps)
             # Said again only when it matters: the line is printed whenever it changes.
             if before.fps is None or after.slow != before.slow:
                 self._result = after
-            self._measure_from = (self._index, arrived_ns)
+            self._measure_from = (self._taken, arrived_ns)
 
     def _negotiate(self, again: Attempt | None) -> tuple[cv2.VideoCapture, Negotiation]:
         """Open the camera with the best that works. Raises the reason why not."""
@@ -220,16 +237,29 @@ def _asked(attempt: Attempt) -> str:
     return f"{attempt.fourcc or 'any format'}{size}{rate}"
 
 
+def _retrieve(capture: cv2.VideoCapture) -> U8 | None:
+    """The picture that was grabbed, (H, W, 3); None when it is damaged."""
+    try:
+        good, pixels = capture.retrieve()
+    except cv2.error:
+        return None
+    if not good or pixels is None or pixels.ndim != 3 or not pixels.size:
+        return None
+    return cast("U8", np.ascontiguousarray(pixels))
+
+
 def _first_picture(capture: cv2.VideoCapture, target: int | str, clock: Clock) -> tuple[int, int]:
     """(width, height) of what really comes. Raises why nothing does, after releasing the camera."""
     deadline_ns = clock() + _FIRST_PICTURE_NS
     while True:
         began_ns = clock()
-        good, pixels = capture.read()
-        if good and pixels is not None and pixels.ndim == 3:
-            return int(pixels.shape[1]), int(pixels.shape[0])
+        grabbed = capture.grab()
+        picture = _retrieve(capture) if grabbed else None
+        if picture is not None:
+            return int(picture.shape[1]), int(picture.shape[0])
         now = clock()
-        if now > deadline_ns or now - began_ns < 100_000_000:  # refused at once: waiting longer does not help
+        refused = not grabbed and now - began_ns < _REFUSED_NS  # waiting longer does not help
+        if refused or now > deadline_ns:
             capture.release()  # before asking who holds it: that would be us
             raise explain(target, "it was opened but gives no picture")
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from engines.errors import SinkUnavailableError
 from realtime.loopback import LABEL, MOK_KEYS, LoopbackFacts
 
-OPTIONS = f"options v4l2loopback devices=1 exclusive_caps=1 card_label={LABEL}"
+OPTIONS = f"options v4l2loopback devices=1 video_nr=10 exclusive_caps=1 card_label={LABEL}"
+"""With a number of its own: loaded at the start it would take the webcam's 0."""
 MODPROBE_FILE = "/etc/modprobe.d/personacam.conf"
 LOAD_FILE = "/etc/modules-load.d/personacam.conf"
 INSTALL = "personacam virtualcam install --apply"

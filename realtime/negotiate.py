@@ -75,6 +75,7 @@ def _listed(modes: list[Mode], wish: Wish, asked: tuple[int, int]) -> list[Attem
         if mode.size == asked and _has_rate(mode, wish.fps):
             why = "as asked" if mode.fourcc == wish.fourcc else f"it has no {wish.fourcc} at this size and rate"
             found.append(Attempt(mode.fourcc, mode.size, _nearest(mode, wish.fps), why))
+    found = found[:2]  # raw formats cost about the same on the cable: rather a smaller size than a third of them
     others = [mode for mode in modes if mode.size != asked and _has_rate(mode, wish.fps)]
     best: dict[tuple[int, int], Mode] = {}
     for mode in others:  # the list is in the order of formats

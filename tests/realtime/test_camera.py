@@ -51,7 +51,7 @@ class FakeCapture:
 
     def __init__(self, now: list[int], good: int, every_ms: float, fourcc: bytes, size: tuple[int, int]) -> None:
         self.now, self.good, self.every, self.fourcc, self.size = now, good, round(every_ms * MS), fourcc, size
-        self.released = 0
+        self.released = self.damaged = 0
         self.stamp_ms: float = 0.0
 
     def grab(self) -> bool:
@@ -60,6 +60,9 @@ class FakeCapture:
         return self.good >= 0
 
     def retrieve(self) -> tuple[bool, object]:
+        if self.damaged > 0:
+            self.damaged -= 1
+            return False, None
         return True, np.zeros((self.size[1], self.size[0], 3), np.uint8)
 
     def read(self) -> tuple[bool, object]:
@@ -208,7 +211,27 @@ def test_the_rate_is_measured_again_and_told_when_it_falls(monkeypatch: pytest.M
     assert "the rate is low" in source.report
 
 
-def test_a_lost_camera_is_an_error_and_so_is_a_grey_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_pictures_are_passed_over_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    webcam = Webcam(monkeypatch, C920)
+    opened = webcam.open
+
+    def open_with_an_empty_first_picture(target: int | str, attempt: Attempt) -> FakeCapture:
+        capture = opened(target, attempt)
+        capture.damaged = 2
+        return capture
+
+    monkeypatch.setattr("realtime.camera._open_capture", open_with_an_empty_first_picture)
+    source = webcam.source()
+    webcam.opened[0].damaged = 5
+    frame = source.read()
+    assert frame is not None
+    assert frame.index == 0
+    webcam.opened[0].damaged = 1000
+    with pytest.raises(SourceLostError):
+        source.read()
+
+
+def test_a_lost_camera_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     webcam = Webcam(monkeypatch, C920)
     source = webcam.source()
     webcam.opened[0].good = 0

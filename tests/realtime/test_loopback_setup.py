@@ -59,7 +59,7 @@ RELOAD = ["modprobe -r v4l2loopback", "modprobe v4l2loopback"]
 def test_install(known: dict[str, object], then: list[str]) -> None:
     steps = install_plan(facts(**known))
     assert commands(steps) == WRITES + then
-    assert steps[0].stdin == "options v4l2loopback devices=1 exclusive_caps=1 card_label=personacam\n"
+    assert steps[0].stdin == "options v4l2loopback devices=1 video_nr=10 exclusive_caps=1 card_label=personacam\n"
     assert steps[1].stdin == "v4l2loopback\n"
 
 

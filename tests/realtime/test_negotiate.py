@@ -35,6 +35,9 @@ def test_the_stated_order() -> None:
 def test_another_format_comes_before_another_size() -> None:
     modes = [Mode("MJPG", (640, 360), (30.0,)), Mode("YUYV", HD, (30.0,)), Mode("NV12", HD, (30.0,))]
     assert plan(modes) == [("NV12", HD, 30.0), ("YUYV", HD, 30.0), ("MJPG", (640, 360), 30.0), (None, None, None)]
+    raw = [Mode(fourcc, size, (30.0,)) for fourcc in ("NV12", "NV21", "YU12", "YUYV") for size in (HD, (640, 480))]
+    sizes = [size for _, size, _ in plan(raw)]
+    assert sizes == [HD, HD, (640, 480), None], "a third raw format does not take the smaller size's place"
 
 
 @pytest.mark.parametrize(("rate", "kept"), [(25.0, True), (24.0, True), (20.0, False)])
