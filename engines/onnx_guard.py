@@ -43,7 +43,9 @@ class GuardLimits:
     tensor_elements: int = 64 << 20
     """Of one weight or one value between two nodes."""
     total_elements: int = 512 << 20
-    """Of all values between nodes together: bounds the work as well as the memory."""
+    """Of all values between nodes together."""
+    multiply_adds: int = 100_000_000_000
+    """Of one run: ten times the largest family, some seconds on a processor. A run cannot be interrupted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +110,35 @@ def _check_graph(graph: GraphProto, limits: GuardLimits) -> frozenset[str]:
         _check_tensor(tensor, limits)
     made = Counter(name for node in graph.node for name in node.output if name)
     made.update(tensor.name for tensor in graph.initializer)
-    for values in (graph.input, graph.output):
-        made.update(f"{name}" for name, count in Counter(v.name for v in values).items() if count > 1)
-    twice = [name for name, count in made.items() if count > 1]
+    listed = (Counter(value.name for value in values) for values in (graph.input, graph.output))
+    twice = [name for counts in (made, *listed) for name, count in counts.items() if count > 1]
     if twice:
         raise _refuse(f"{_quoted(twice[0])} is made twice")
     return frozenset(tensor.name for tensor in graph.initializer)
 
 
+_UNBOUNDED = frozenset(
+    {
+        "DFT",
+        "Det",
+        "Einsum",
+        "GRU",
+        "LSTM",
+        "MaxUnpool",
+        "NonMaxSuppression",
+        "RNN",
+        "RegexFullMatch",
+        "RoiAlign",
+        "STFT",
+    }
+    | {"StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer", "Attention", "STFT"}
+)
+"""Standard operators that no face network has, and whose work is not a product of a few sizes."""
+
+
 def _check_node(node: NodeProto, limits: GuardLimits) -> None:
+    if node.op_type in _UNBOUNDED:
+        raise _refuse(f"the operator {_quoted(node.op_type)}")
     if node.domain not in STANDARD_DOMAINS:
         raise _refuse(f"the operator {_quoted(node.op_type)} of {_quoted(node.domain)} is not a standard one")
     for attribute in node.attribute:
@@ -181,10 +203,12 @@ def _check_inferred(model: ModelProto, limits: GuardLimits) -> None:
     for name, shape in claimed.items():
         if shapes.get(name) != shape:
             raise _refuse(f"the output {_quoted(name)} says {shape} and has {shapes.get(name)}")
-    given = [math.prod(_static_shape(v, "input")) for v in model.graph.input]
+    weights = {tensor.name for tensor in model.graph.initializer}
+    given = [math.prod(_static_shape(v, "input")) for v in model.graph.input if v.name not in weights]
     if max(given, default=0) > limits.tensor_elements:
         raise _refuse(f"an input of {max(given)} numbers (at most {limits.tensor_elements})")
-    total = sum(given)
+    total, work = sum(given), 0
+    shapes |= {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     for node in model.graph.node:
         for name in filter(None, node.output):
             if name not in shapes:
@@ -193,6 +217,28 @@ def _check_inferred(model: ModelProto, limits: GuardLimits) -> None:
             total += elements
             if elements > limits.tensor_elements or total > limits.total_elements:
                 raise _refuse(f"{_quoted(name)} needs {elements} numbers, all values together {total} or more")
+        work += _multiply_adds(node, shapes)
+        if work > limits.multiply_adds:
+            raise _refuse(f"{work} multiplications or more (at most {limits.multiply_adds})")
+
+
+def _multiply_adds(node: NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """At most so many for one node; the caller has seen that its outputs have shapes."""
+    given = [shapes.get(name, ()) for name in node.input]
+    outputs = sum(math.prod(shapes[name]) for name in node.output if name)
+    if node.op_type in {"Conv", "ConvInteger", "QLinearConv"}:
+        kernels = [shape for shape in given if len(shape) > 2][1:]
+        return outputs * max((math.prod(shape[1:]) for shape in kernels), default=1)
+    if node.op_type in {"ConvTranspose", "DeformConv"}:
+        return max(math.prod(given[0]), outputs) * max(math.prod(shape[1:]) for shape in given)
+    if node.op_type in {"MatMul", "MatMulInteger", "QLinearMatMul"}:
+        return outputs * (given[0][-1] if given[0] else 1)
+    if node.op_type == "Gemm":  # its first factor may be transposed
+        return outputs * max(given[0], default=1)
+    if "Pool" in node.op_type:
+        window = next((list(a.ints) for a in node.attribute if a.name == "kernel_shape"), list(given[0]))
+        return outputs * max(1, math.prod(window))
+    return outputs + sum(math.prod(shape) for shape in given)
 
 
 def _quoted(text: str) -> str:

@@ -34,6 +34,42 @@ def external_data():
     return model
 
 
+def output_twice():
+    """OpenVINO then gives fewer values than the graph says."""
+    model = swap_model()
+    model.graph.output.append(model.graph.output[0])
+    return model
+
+
+def huge_input():
+    """Nobody computes with it, but whoever feeds the graph has to make it."""
+    model = swap_model()
+    model.graph.input.append(value("more", 1, 2**40))
+    return model
+
+
+def endless_convolution():
+    """Weights that the file does not hold, and a run of an hour."""
+    shape = numpy_helper.from_array(np.array([2048, 2048, 4, 3], np.int64), "shape")
+    nodes = [helper.make_node("ConstantOfShape", ["shape"], ["kernel"]),
+             helper.make_node("Expand", ["x", "wide"], ["y0"])]  # fmt: skip
+    nodes += [helper.make_node("Conv", [f"y{i}", "kernel"], [f"y{i + 1}"], pads=[1, 1, 2, 1]) for i in range(8)]
+    model = build(
+        nodes,
+        [value("x", 1, 1, 1, 1)],
+        [value("y8", 1, 2048, 160, 160)],
+        {"wide": np.array([1, 2048, 160, 160], np.int64)},
+    )
+    model.graph.initializer.append(shape)
+    return model
+
+
+def recurrent():
+    model = swap_model()
+    model.graph.node[0].op_type = "LSTM"
+    return model
+
+
 def external_constant():
     model = swap_model()
     constant = numpy_helper.from_array(np.ones(1, np.float32), "k")
@@ -205,6 +241,10 @@ def output_lies():
 BAD = [
     (external_data, "another file"),
     (external_constant, "another file"),
+    (endless_convolution, "multiplications"),
+    (recurrent, "the operator 'LSTM'"),
+    (output_twice, "is made twice"),
+    (huge_input, "an input of 1099511627776 numbers"),
     (custom_domain, "not a standard one"),
     (custom_opset, "imports the operators"),
     (unknown_operator, "RunPython"),

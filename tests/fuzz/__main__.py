@@ -28,11 +28,14 @@ HANG_S = 60.0
 """So long on one case, half of it on a processor, is a hang; ten times as long is one on a busy machine too."""
 
 
-_READERS = (
-    "engines.cache", "engines.onnx_guard", "engines.persona", "engines.torch_faceset", "engines.universal_bundle",
-    "engines.wearer", "realtime.config", "realtime.files", "realtime.policy",
-)  # fmt: skip
-"""What atheris follows line by line."""
+_READERS = {
+    "checkpoint": ["engines.checkpoint"], "bundle": ["engines.checkpoint", "engines.universal_bundle"],
+    "clip": ["realtime.files"], "faceset": ["engines.faceset", "engines.faceset_codec", "engines.torch_faceset"],
+    "onnx": ["engines.onnx_guard", "engines.onnx_fold"], "picture": ["engines.picture"], "plan": ["engines.cache"],
+    "persona": ["engines.persona", "engines.persona_zip", "engines.onnx_guard", "engines.signature"],
+    "profile": ["realtime.config"], "wearer": ["engines.wearer"],
+}  # fmt: skip
+"""What atheris follows line by line; not all of the program, whose kernels numba could then not compile."""
 
 
 def work(name: str, seed: int, first: int, out: Path, engine: str) -> None:
@@ -79,19 +82,19 @@ def _guided(name: str, seed: int, out: Path, attempt: object) -> None:
     from tests.fuzz import targets
 
     target = targets.TARGETS[name]
+    seeds = target.seeds()
     corpus = out / f"{name}.corpus"
     corpus.mkdir(exist_ok=True)
-    for case in target.seeds():
+    for case in seeds:
         packed = targets.pack(case)
         (corpus / hashlib.sha256(packed).hexdigest()[:16]).write_bytes(packed)
 
     def mutator(data: bytes, max_size: int, number: int) -> bytes:
         rng = random.Random(number)
         try:
-            case = targets.unpack(data)
-        except Exception:
-            case = rng.choice(target.seeds())
-        packed = targets.pack(targets.mutated(target, rng, case))
+            packed = targets.pack(targets.mutated(target, rng, targets.unpack(data)))
+        except Exception:  # no case, or a mutation that wants more memory than there may be
+            packed = targets.pack(rng.choice(seeds))
         return packed if len(packed) <= max_size else data
 
     def one(data: bytes) -> None:
@@ -101,7 +104,7 @@ def _guided(name: str, seed: int, out: Path, attempt: object) -> None:
             return
         attempt(case)  # type: ignore[operator]
 
-    options = [f"-seed={seed or 1}", "-max_len=2000000", "-rss_limit_mb=0", "-timeout=0", "-verbosity=0"]
+    options = [f"-seed={seed or 1}", "-max_len=2000000", "-rss_limit_mb=0", "-timeout=1000000", "-verbosity=0"]
     atheris.Setup(
         [sys.argv[0], str(corpus), *options],
         one,
@@ -156,7 +159,9 @@ def supervise(name: str, seed: int, minutes: float, out: Path, engine: str) -> d
         if verdict is not None:
             deaths += 1
             case = out / f"{name}.case"
-            keep(out, name, case.read_bytes() if case.exists() else b"", f"{verdict} (case {number})\n{verdict}", known)
+            last = (out / f"{name}.log").read_bytes()[-3000:].decode(errors="replace")
+            text = f"{last}\n{verdict} (case {number})\n{verdict}"
+            keep(out, name, case.read_bytes() if case.exists() else b"", text, known)
     seconds = time.monotonic() - started
     findings = sorted(path.stem for path in out.glob(f"{name}-*.txt"))
     return {
@@ -202,8 +207,8 @@ def main() -> None:
         if arguments.engine == "atheris":
             import atheris
 
-            with atheris.instrument_imports(include=["engines", "realtime"]):
-                for name in _READERS:
+            with atheris.instrument_imports(include=_READERS[arguments.target]):
+                for name in _READERS[arguments.target]:
                     importlib.import_module(name)
         work(arguments.target, arguments.seed, arguments.first, arguments.out, arguments.engine)
         return
