@@ -35,7 +35,7 @@ class Cover:
         self._reach = reach
         self._core: U8 = np.zeros((swap_size, swap_size), np.uint8)
         self._inside: U8 = np.zeros((swap_size, swap_size), np.uint8)
-        self._columns = np.zeros((swap_size, 4), np.int32)
+        self._columns = np.zeros((4, swap_size), np.int32)
         self._area: U8 = np.zeros((swap_size, swap_size), np.uint8)
         self._pixels: U8 = np.zeros((swap_size, swap_size, 3), np.uint8)
 
@@ -76,35 +76,38 @@ class Cover:
 @kernel
 def extend_colours(pixels: U8, core: U8, inside: U8, radius: int, columns: NDArray[np.int32], dst: U8) -> None:
     """Mix ``pixels`` (T, T, 3) where ``inside`` (T, T) is below 255 with the mean of the pixels around whose ``core``
-    (T, T) is not 0: those of a square of ``radius``, as far as it lies in the picture. Without any, the pixel stays.
+    (T, T) is 255 and not 0: those of a square of ``radius``, as far as it is in the picture. Without any, it stays.
 
-    Sums over the square slide: down the columns (``columns`` (T, 4) is scratch), then along the row.
+    Sums over the square slide: down the columns (``columns`` (4, T) is scratch), then along the row.
     """
     side = core.shape[0]
-    for i in range(side):
-        for c in range(4):
-            columns[i, c] = 0
+    for c in range(4):
+        for i in range(side):
+            columns[c, i] = 0
+    blues, greens, reds, counts = columns[0], columns[1], columns[2], columns[3]
     for j in range(-radius, side):
         for row, sign in ((j + radius, 1), (j - radius - 1, -1)):
             if 0 <= row < side:
+                flat, solid = pixels[row].reshape(-1), core[row]
+                signed = np.int32(sign)
                 for i in range(side):
-                    share = np.int32(sign if core[row, i] else 0)
-                    columns[i, 0] += share * np.int32(pixels[row, i, 0])
-                    columns[i, 1] += share * np.int32(pixels[row, i, 1])
-                    columns[i, 2] += share * np.int32(pixels[row, i, 2])
-                    columns[i, 3] += share
+                    share = np.int32(solid[i] >> np.uint8(7)) * signed
+                    blues[i] += share * np.int32(flat[3 * i])
+                    greens[i] += share * np.int32(flat[3 * i + 1])
+                    reds[i] += share * np.int32(flat[3 * i + 2])
+                    counts[i] += share
         if j < 0:
             continue
         b = g = r = n = np.int32(0)
-        for i in range(-radius, side):
-            if i + radius < side:
-                at = i + radius
-                b, g, r, n = b + columns[at, 0], g + columns[at, 1], r + columns[at, 2], n + columns[at, 3]
-            if i > radius:
-                at = i - radius - 1
-                b, g, r, n = b - columns[at, 0], g - columns[at, 1], r - columns[at, 2], n - columns[at, 3]
-            if i < 0:
-                continue
+        for i in range(min(radius, side)):
+            b, g, r, n = b + blues[i], g + greens[i], r + reds[i], n + counts[i]
+        for i in range(side):
+            at = i + radius
+            if at < side:
+                b, g, r, n = b + blues[at], g + greens[at], r + reds[at], n + counts[at]
+            at = i - radius - 1
+            if at >= 0:
+                b, g, r, n = b - blues[at], g - greens[at], r - reds[at], n - counts[at]
             own = np.int32(inside[j, i])
             if own == 255 or n == 0:
                 dst[j, i, 0], dst[j, i, 1], dst[j, i, 2] = pixels[j, i, 0], pixels[j, i, 1], pixels[j, i, 2]

@@ -5,8 +5,8 @@ addresses of their own, then arithmetic on neighbouring bytes. Here such a body 
 at a time, in LLVM's portable terms (no instruction of any one processor), and numba puts it into the loop that calls
 it. Plain loops of the same arithmetic stand in the tests, and the benchmark says what it gains: 3 to 4 times.
 
-Each ``*_step`` below is called from kernels like a function. Nothing checks its addresses, so the kernel that calls it
-clamps every position (STYLE: no bounds checks in compiled loops).
+Each step below (``paste_16``, ``crop_16`` and so on) is called from kernels like a function. Nothing checks addresses:
+positions are clamped to limits that the calling kernel gives, and byte offsets are the kernel's to prove.
 
 numba's cache on disk looks at the file of the kernel and not at this one: after a change here, change or touch the
 kernels' files too.

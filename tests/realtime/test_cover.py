@@ -78,5 +78,5 @@ def test_extension_agrees_with_the_slow_twin(side, radius):
         core = ((rng.random((side, side)) < share) * 255).astype(np.uint8)
         inside = rng.choice(np.array([0, 28, 255], np.uint8), (side, side))
         out = np.zeros_like(pixels)
-        extend_colours(pixels, core, inside, radius, np.full((side, 4), 99, np.int32), out)
+        extend_colours(pixels, core, inside, radius, np.full((4, side), 99, np.int32), out)
         assert np.abs(out - slow_extend(pixels, core, inside, radius)).max() <= 0.51
