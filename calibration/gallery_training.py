@@ -25,6 +25,7 @@ from calibration.gallery_files import export_facts, half_precision, machine_fact
 from calibration.people.identity import RENDERER_VERSION
 from calibration.people.portrait import portrait
 from calibration.people.render import Renderer
+from calibration.people.truth import expression_columns, light_columns
 from calibration.plan import GalleryPlan
 from engines import checkpoint
 from engines.errors import DataError
@@ -32,7 +33,7 @@ from engines.export import export_swap
 from engines.faceset import FaceSetInfo, read_index
 from engines.loop import write_json
 from engines.mesh_subset import MESH_SUBSET
-from engines.network import PersonaDecoder, Tier, config
+from engines.network import PersonaDecoder, Tier, config, with_state
 from engines.persona import write_persona
 from engines.polish import PolishConfig, codes, decoded, polish, scored
 from engines.polish_data import PersonaPairs
@@ -42,6 +43,8 @@ from engines.universal import UniversalConfig, train_universal
 from engines.universal_bundle import sample_wearers, save_bundle
 from engines.universal_networks import persona_decoder
 
+STATE = 3 + len(expression_columns()) + 2 + len(light_columns())
+"""Numbers of a state in this gallery's sets: pose, expression, gaze, light."""
 _SCORED = 1000
 """At most so many held-out pairs of a persona are scored; a gallery has a few hundred."""
 _SHORT_SHA = 8
@@ -84,7 +87,7 @@ def recipe(
         tier,
         plan or GalleryPlan(seed=seed),
         UniversalConfig(
-            network=replace(config(tier), mesh_points=len(MESH_SUBSET)), seed=seed, steps=_BY_TIME,
+            network=with_state(config(tier), mesh_points=len(MESH_SUBSET), state_size=STATE), seed=seed, steps=_BY_TIME,
             max_minutes=minutes or universal_minutes, batch=64 if on_gpu else 16, warmup_steps=300, self_fraction=0.1,
             checkpoint_minutes=5.0, device="cuda" if on_gpu else "cpu",
         ),
@@ -97,11 +100,12 @@ def recipe(
 
 def train_gallery(
     what: GalleryRecipe, out: Path, *, jobs: int, hooks: GalleryHooks = GalleryHooks(), decoders: bool = False,
-    keep_universal: bool = False,
+    keep_universal: bool = False, start_from: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """All steps, or what is missing of them; ``decoders`` ship inside the files for further training.
 
-    ``keep_universal`` takes data and universal run as they are, however they were made.
+    The universal stage begins with what the run in ``start_from`` learned. ``keep_universal`` takes data and universal
+    run as they are, however they were made.
 
     Returns a report; "stopped" is "interrupted" when Ctrl-C ended a training, and then nothing is packaged. Raises
     what the steps raise.
@@ -110,7 +114,7 @@ def train_gallery(
     if not keep_universal:
         build_dataset(what.plan, data, jobs=jobs, progress=hooks.rendering)
     if not keep_universal and not _finished(run, what.universal):
-        result = train_universal(what.universal, data, run, _named(hooks, "universal"))
+        result = train_universal(what.universal, data, run, _named(hooks, "universal"), start_from=start_from)
         if result.stopped == "interrupted":
             return {"stopped": "interrupted", "tier": what.tier, "at": "universal"}
     universal = load_universal(run)

@@ -240,7 +240,8 @@ class GalleryPlan:
         """The set's description."""
         seeds = {name: value for name, value in asdict(self).items() if name not in ("personas", "size")}
         return FaceSetInfo(
-            origin=f"people-renderer {RENDERER_VERSION}; gallery {' '.join(self.personas or gallery())}",
+            origin=f"people-renderer {RENDERER_VERSION}, mesh as Face Mesh sees it;"
+            f" gallery {' '.join(self.personas or gallery())}",
             consent=f"invented:{self.seed}",
             seeds=seeds,
             size=self.size,
@@ -250,5 +251,9 @@ class GalleryPlan:
         )
 
     def options(self) -> CropOptions:
-        """Clean pictures: training adds the camera's faults, others each time."""
-        return CropOptions(self.size, clean=True, extras=GALLERY_EXTRAS)
+        """Clean pictures: training adds the camera's faults, others each time.
+
+        The mesh is what Face Mesh sees, as it will live: it misses the points' truth by 2 % of the crop on average, an
+        encoder that learned from the truth read expressions out of it that nobody made.
+        """
+        return CropOptions(self.size, clean=True, extras=GALLERY_EXTRAS, seen_mesh=True)

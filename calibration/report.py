@@ -30,7 +30,6 @@ from calibration.report_people import (
     TrueFrame,
     WornFrame,
     landmarks_68,
-    look,
     middle,
     shoot_stills,
     shoot_truths,
@@ -39,7 +38,7 @@ from calibration.report_people import (
 from engines import metrics
 from engines.errors import DetectorError, SettingsError
 from engines.face_pose import pose_error_degrees, read_face
-from engines.facemesh import FaceMesh
+from engines.facemesh import FaceMesh, look
 from engines.metrics_face import identity_score, mean_or_none, nme_pct
 from engines.types import F32, F64, U8
 

@@ -17,13 +17,11 @@ from calibration.people.props.worn import Props
 from calibration.people.render import Renderer
 from calibration.people.state import State, random_state
 from engines import geometry
-from engines.errors import DetectorError, SettingsError
-from engines.facemesh import FaceMesh, Roi, roi_from_mesh
+from engines.errors import SettingsError
+from engines.facemesh import FaceMesh, look
 from engines.mesh_subset import crop_points
 from engines.types import F32, F64, U8
 
-PRESENT = 0.5
-"""Face Mesh's score above which the live detector believes in a face."""
 WEARER_MARGIN, TRUTH_MARGIN = 2.0, 1.5
 """Sides of the rendered pictures over the family's crop, which is their middle to the pixel: Face Mesh wants a head."""
 STILL_SIDE, STILL_MARGIN, STILL_FRAMES = 480, 2.5, 10
@@ -107,21 +105,6 @@ def middle(picture: U8, size: int) -> U8:
     """The middle ``size`` x ``size`` pixels: a copy."""
     start = (picture.shape[0] - size) // 2
     return np.ascontiguousarray(picture[start : start + size, start : start + size])
-
-
-def look(facemesh: FaceMesh, pixels: U8, near: F32) -> F64 | None:
-    """(468, 3) what Face Mesh sees near (K, 2) points: first in a square around them, then around its own mesh.
-
-    As in live use. x, y and depth in pixels; None where it sees no face.
-    """
-    centre = near.mean(axis=0)
-    roi = Roi((float(centre[0]), float(centre[1])), float(np.ptp(near, axis=0).max()) * 1.6, 0.0)
-    try:
-        rough, _, _ = facemesh.landmarks(pixels, roi)
-        mesh, depth, score = facemesh.landmarks(pixels, roi_from_mesh(rough))
-    except DetectorError:
-        return None
-    return np.column_stack([mesh, depth]).astype(np.float64) if score >= PRESENT else None
 
 
 def shoot_wearers(

@@ -18,11 +18,11 @@ import numpy as np
 
 from calibration.gallery import GalleryPersona
 from calibration.report import OpenPersona, Wears
-from calibration.report_people import Said, look
+from calibration.report_people import Said
 from engines import geometry
 from engines.blazeface import BlazeFace
 from engines.face_pose import FaceReading, pose_error_degrees, read_face
-from engines.facemesh import FaceMesh
+from engines.facemesh import FaceMesh, look
 from engines.metrics_face import correlation, mean_or_none
 from engines.types import F32, F64, U8
 

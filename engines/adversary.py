@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engines.network import LEAK
+from engines.network import LEAK, Reading
 
 HIDDEN = 128
 _LEAST_SPREAD = 1e-3
@@ -65,22 +65,28 @@ class IdentityAdversary(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """Code -> the state's truth: expression, pose, gaze, light, each standardised by the set's mean and spread."""
+    """What the code says of the state's truth: pose, expression, gaze, light, each standardised by the set.
+
+    An encoder whose code holds the state (``NetworkConfig.state_size``) is compared with the truth directly, part by
+    part; out of another's code a small network reads it.
+    """
 
     mean: Tensor
     spread: Tensor
     counts: Tensor
 
-    def __init__(self, code_size: int, groups: Sequence[int]) -> None:
+    def __init__(self, code_size: int, groups: Sequence[int], *, in_code: bool = False) -> None:
         """``groups`` are the widths of the truths that are concatenated in a target; each group counts the same."""
         super().__init__()
         width = sum(groups)
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("spread", torch.ones(width))
         self.register_buffer("counts", torch.cat([torch.full((n,), 1 / (n * len(groups))) for n in groups]))
-        self.layers = nn.Sequential(
-            nn.Linear(code_size, HIDDEN), nn.LeakyReLU(LEAK, inplace=True), nn.Linear(HIDDEN, width)
-        )
+        self.layers = None
+        if not in_code:
+            self.layers = nn.Sequential(
+                nn.Linear(code_size, HIDDEN), nn.LeakyReLU(LEAK, inplace=True), nn.Linear(HIDDEN, width)
+            )
 
     @torch.no_grad()
     def standardise(self, targets: Tensor) -> None:
@@ -88,12 +94,26 @@ class AuxiliaryHead(nn.Module):
         self.mean.copy_(targets.mean(dim=0))
         self.spread.copy_(targets.std(dim=0, unbiased=False))
 
-    def forward(self, code: Tensor, targets: Tensor) -> Tensor:
-        """Huber distance of (N, C) codes' readings to (N, sum of groups) targets in standard deviations.
+    def forward(self, reading: Reading, targets: Tensor, present: Tensor | None = None) -> Tensor:
+        """Huber distance of what was read to (N, sum of groups) targets in standard deviations.
 
-        About 0.42 for a head that always says the mean of a normal target.
+        About 0.42 for a head that always says the mean of a normal target. Where the state is in the code, the mean
+        over picture, points (those ``present`` (N, 1)) and both together.
         """
         known = self.spread > _LEAST_SPREAD
         truth = torch.where(known, (targets - self.mean) / self.spread.clamp_min(_LEAST_SPREAD), 0)
-        distance = F.smooth_l1_loss(self.layers(code).float(), truth, reduction="none")
-        return (distance * known * self.counts).sum(dim=1).mean()
+        counts = known * self.counts
+        if self.layers is not None:
+            return _distance(self.layers(reading.code).float(), truth, counts)
+        together = reading.code[:, reading.code.shape[1] - truth.shape[1] :]
+        distances = [_distance(together, truth, counts)]
+        if reading.by_picture is not None:
+            distances.append(_distance(reading.by_picture, truth, counts))
+        if reading.by_points is not None and present is not None:
+            distances.append(_distance(reading.by_points, truth, counts * present))
+        return torch.stack(distances).mean()
+
+
+def _distance(found: Tensor, truth: Tensor, counts: Tensor) -> Tensor:
+    """Mean over N of the Huber distances of (N, K), weighted by ``counts`` (K,) or (N, K)."""
+    return (F.smooth_l1_loss(found, truth, reduction="none") * counts).sum(dim=1).mean()

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -62,6 +62,9 @@ class NetworkConfig:
     """Channels after each doubling; the last one is at T / 2, where the head sits."""
     mesh_points: int = 0
     """P: face mesh points that the encoder takes beside the picture (see ``mesh_subset``); 0 takes none."""
+    state_size: int = 0
+    """K: the last K numbers of the code are the state itself (pose, expression, gaze, light), each standardised, which
+    training compares with the truth; 0 leaves the whole code free."""
 
     def __post_init__(self) -> None:
         if self.input_size % 2 ** (len(self.encoder_widths) + 1):
@@ -72,6 +75,11 @@ class NetworkConfig:
             raise SettingsError("one residual flag per encoder width", hint="give both tuples the same length")
         if self.mesh_points < 0:
             raise SettingsError(f"{self.mesh_points} mesh points", hint="use 0 for an encoder of pictures alone")
+        if not 0 <= self.state_size < self.code_size:
+            raise SettingsError(
+                f"{self.state_size} numbers of the state in a code of {self.code_size}",
+                hint="state_size is at least 0 and below code_size",
+            )
         if self.grid * 2 ** (len(self.decoder_widths) + 1) != self.output_size:
             raise SettingsError(
                 f"grid {self.grid}, {len(self.decoder_widths)} doublings and the head do not give {self.output_size}",
@@ -105,6 +113,13 @@ def config(tier: Tier) -> NetworkConfig:
             grid=8, grid_width=256, decoder_widths=(256, 128, 64, 32),
         )  # fmt: skip
     raise SettingsError(f"unknown tier {tier!r}", hint=f"choose one of {', '.join(TIERS)}")
+
+
+def with_state(sizes: NetworkConfig, *, mesh_points: int, state_size: int) -> NetworkConfig:
+    """A tier's sizes with mesh points and, beside its free numbers, the state in its code."""
+    return replace(
+        sizes, mesh_points=mesh_points, code_size=sizes.code_size - sizes.state_size + state_size, state_size=state_size
+    )
 
 
 class Residual(nn.Module):
@@ -166,6 +181,48 @@ class PointsBranch(nn.Module):
         return features
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the encoder makes of a face. The states are for training, which compares each with the truth."""
+
+    code: Tensor
+    """(N, C); its last K numbers are the state that picture and points agreed on."""
+    by_picture: Tensor | None = None
+    """(N, K) the state as the picture shows it; None for an encoder without."""
+    by_points: Tensor | None = None
+    """(N, K) the state as the points show it; means nothing where they are missing."""
+
+    def float(self) -> Reading:
+        """The same in float32."""
+        states = (None if state is None else state.float() for state in (self.by_picture, self.by_points))
+        return Reading(self.code.float(), *states)
+
+
+class StateReader(nn.Module):
+    """Pose, expression, gaze and light in standard deviations, from what is known of the picture and of the points.
+
+    The points know expression and pose of rendered and real faces alike, and nothing of light and gaze; the picture
+    knows all of it worse. ``trust`` weighs them, one number of the state at a time.
+    """
+
+    def __init__(self, picture_width: int, state_size: int, *, points: bool) -> None:
+        super().__init__()
+        self.picture = nn.Linear(picture_width, state_size)
+        self.points = nn.Linear(MESH_WIDTH, state_size) if points else None
+        self.trust = nn.Parameter(torch.zeros(state_size)) if points else None
+
+    def forward(
+        self, picture: Tensor, points: Tensor | None, present: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Features (N, W) and (N, MESH_WIDTH), flags (N, 1) -> (N, K) together, by the picture and by the points."""
+        by_picture: Tensor = self.picture(picture)
+        if self.points is None or self.trust is None or points is None or present is None:
+            return by_picture, by_picture, None
+        by_points: Tensor = self.points(points)
+        share = torch.sigmoid(self.trust) * present.to(by_points.dtype)
+        return by_picture + share * (by_points - by_picture), by_picture, by_points
+
+
 class UniversalEncoder(nn.Module):
     """Any wearer's aligned face -> code. One set of weights for everybody."""
 
@@ -185,33 +242,49 @@ class UniversalEncoder(nn.Module):
         self.body = nn.Sequential(*layers)
         features = width * sizes.encoded_side**2
         self.points = PointsBranch(sizes.mesh_points) if sizes.mesh_points else None
-        self.to_code = nn.Linear(features + (MESH_WIDTH if sizes.mesh_points else 0), sizes.code_size)
+        known = features + (MESH_WIDTH if sizes.mesh_points else 0)
+        self.to_code = nn.Linear(known, sizes.code_size - sizes.state_size)
+        self.state = (
+            StateReader(features, sizes.state_size, points=bool(sizes.mesh_points)) if sizes.state_size else None
+        )
 
     def forward(self, face: Tensor, points: Tensor | None = None, present: Tensor | None = None) -> Tensor:
         """(N, 3, S, S) RGB 0..1 -> (N, C).
 
         ``points`` (N, P, 2) are xy as fractions of the crop's side, 0 at its left or top edge; without them, or where
-        ``present`` (N, 1) is 0, the picture alone decides. Mid grey pictures leave it to the points. Raises
-        SettingsError for points that this encoder does not take.
+        ``present`` (N, 1) is 0, the picture alone decides. Without ``present``, points that are NaN are missing. Mid
+        grey pictures leave it to the points. Raises SettingsError for points that this encoder does not take.
         """
-        features = self.body(face * 2.0 - 1.0).flatten(1)
-        if self.points is None:
-            if points is not None:
-                raise SettingsError("this encoder takes no mesh points", hint="give it the picture alone")
-            code: Tensor = self.to_code(features)
-            return code
+        return self.read(face, points, present).code
+
+    def read(self, face: Tensor, points: Tensor | None = None, present: Tensor | None = None) -> Reading:
+        """As ``forward``, with the states that its parts found."""
+        picture = self.body(face * 2.0 - 1.0).flatten(1)
+        of_points = None
+        if self.points is not None:
+            points, present = self._points(face, points, present)
+            of_points = self.points(points, present)
+        elif points is not None:
+            raise SettingsError("this encoder takes no mesh points", hint="give it the picture alone")
+        free: Tensor = self.to_code(picture if of_points is None else torch.cat([picture, of_points], dim=1))
+        if self.state is None:
+            return Reading(free)
+        state, by_picture, by_points = self.state(picture, of_points, present)
+        return Reading(torch.cat([free, state], dim=1), by_picture, by_points)
+
+    def _points(self, face: Tensor, points: Tensor | None, present: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Points and flags, also where none were given."""
         count = face.shape[0]
         if points is None:
-            points, present = face.new_zeros((count, self.sizes.mesh_points, 2)), face.new_zeros((count, 1))
-        elif points.shape[1:] != (self.sizes.mesh_points, 2):
+            return face.new_zeros((count, self.sizes.mesh_points, 2)), face.new_zeros((count, 1))
+        if points.shape[1:] != (self.sizes.mesh_points, 2):
             raise SettingsError(
                 f"points of shape {tuple(points.shape)}, this encoder takes (N, {self.sizes.mesh_points}, 2)",
                 hint="give it the mesh points of mesh_subset, in its order",
             )
-        if present is None:
-            present = points.new_ones((count, 1))
-        both: Tensor = self.to_code(torch.cat([features, self.points(points, present)], dim=1))
-        return both
+        if present is None:  # Face Mesh saw nothing where points are not numbers
+            present = torch.isfinite(points).flatten(1).all(dim=1, keepdim=True).to(points.dtype)
+        return points, present
 
 
 class PersonaDecoder(nn.Module):

@@ -40,6 +40,7 @@ from engines.loop import (
 from engines.losses import LossWeights
 from engines.mesh_subset import MESH_SUBSET
 from engines.network import NetworkConfig, config
+from engines.run_folder import load_universal
 from engines.run_state import SHEET, STATE, lasting_settings, new_run, resume_run, save_run
 from engines.universal_data import Examples, Feeder, PointsNoise, UniversalPairs, join
 from engines.universal_losses import UniversalWeights, universal_losses
@@ -53,6 +54,7 @@ from engines.universal_networks import (
 )
 from engines.universal_validation import validate_universal
 from engines.validation import Score
+from engines.warm_start import begin_with
 
 __all__ = [
     "People",
@@ -174,11 +176,13 @@ def train_universal(
     out_dir: Path,
     progress: ProgressCallback | None = None,
     *,
+    start_from: Path | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> UniversalResult:
     """Train encoder, trunk and people on a set of many identities in shared states.
 
-    Continues the run in ``out_dir`` if there is one. Under torchrun each process calls this with the same arguments;
+    Continues the run in ``out_dir`` if there is one. A new run begins with what the one in ``start_from`` learned (see
+    ``warm_start``), or with nothing. Under torchrun each process calls this with the same arguments;
     rank 0 writes and reports. SIGINT, SIGTERM and KeyboardInterrupt end the run with a checkpoint after the step.
     Raises TrainingError when the loss diverges (the last checkpoint stays) or the folder holds another run, DataError
     when the set lacks people, states or mesh points or a checkpoint is damaged, SettingsError for settings or a device
@@ -193,7 +197,7 @@ def train_universal(
             )
         if team.device.type == "cpu":  # one arena would make the threads that prepare for a GPU wait for one another
             keep_freed_memory()
-        stage = _Universal(universal_config, faceset_folder, out_dir, team)
+        stage = _Universal(universal_config, faceset_folder, out_dir, team, start_from)
         return _fit(stage, progress, clock, asked)
 
 
@@ -239,7 +243,9 @@ def _fit(
 class _Universal:
     """One run as one process has it: what learns, what it learns from, and the folder that keeps it."""
 
-    def __init__(self, cfg: UniversalConfig, folder: Path, out_dir: Path, team: Team) -> None:
+    def __init__(
+        self, cfg: UniversalConfig, folder: Path, out_dir: Path, team: Team, start_from: Path | None = None
+    ) -> None:
         self.cfg, self.out_dir, self.team = cfg, out_dir, team
         sides: dict[str, Any] = {
             "seed": cfg.seed, "held_out": cfg.held_out, "truths": bool(cfg.weights.auxiliary),
@@ -248,7 +254,13 @@ class _Universal:
         self.pairs = UniversalPairs(folder, "train", cfg.network, **sides, cache_bytes=round(cfg.cache_gib * 2**30))
         self.held_out = UniversalPairs(folder, "unseen", cfg.network, **sides).every(cfg.validation_faces)
         torch.set_num_threads(1)
-        networks = _networks(cfg, self.pairs).to(team.device)
+        networks = _networks(cfg, self.pairs)
+        self.identity = _identity(cfg, self.pairs, team.world * cfg.shards)
+        if start_from is not None:
+            before = load_universal(start_from)
+            begin_with(networks, self.pairs.names, before)
+            self.identity["start"] = before.people.meta["trunk_sha256"]
+        networks = networks.to(team.device)
         channels_last(networks)
         self.learning = list(networks.parameters())
         vectors = networks.people.weight
@@ -258,7 +270,6 @@ class _Universal:
         self.run = new_run(networks, optimizer)
         self.parts = team.world * cfg.shards
         self.own = range(team.rank * cfg.shards, (team.rank + 1) * cfg.shards)
-        self.identity = _identity(cfg, self.pairs, self.parts)
         resume_run(self.run, out_dir / STATE, self.identity)
         team.check_equal(self.run.step, "the step that the run continues from")
         if team.leads:  # the others would find a folder that is half claimed

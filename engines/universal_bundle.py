@@ -25,6 +25,7 @@ from engines import checkpoint
 from engines.augment import to_pictures, to_tensor
 from engines.errors import DataError
 from engines.network import NetworkConfig, UniversalEncoder
+from engines.picture import decode
 from engines.polish_data import WearerFaces
 from engines.run_folder import Universal, load_universal
 from engines.types import F32, U8
@@ -78,13 +79,18 @@ def sample_wearers(folder: Path, encoder: UniversalEncoder, *, seed: int, held_o
     each = -(-SAMPLES // len(people))
     faces = [unseen.of(wearer, 4 * each) for wearer in people]
     distances = np.concatenate([unseen.distance_from_neutral(some) for some in faces])
-    neutral = int(distances.argmin())
-    spread = np.linspace(0, len(distances) - 1, SAMPLES).astype(int)
+    points = None
+    seen = np.arange(len(distances))
+    if encoder.sizes.mesh_points:
+        points = torch.cat([_points(some) for some in faces]).numpy().astype(np.float32)
+        seen = np.flatnonzero(np.isfinite(points).all(axis=(1, 2)))
+        if not len(seen):
+            raise DataError(f"Face Mesh saw no validation wearer of {folder}", hint="render the set again")
+    neutral = int(seen[distances[seen].argmin()])
+    spread = seen[np.linspace(0, len(seen) - 1, SAMPLES).astype(int)]
     chosen = [neutral, *spread.tolist()][:SAMPLES]
     crops = to_pictures(torch.cat([some.inputs for some in faces]))[chosen]
-    points = None
-    if encoder.sizes.mesh_points:
-        points = torch.cat([_points(some) for some in faces])[chosen].numpy().astype(np.float32)
+    points = None if points is None else points[chosen]
 
     training = WearerFaces(folder, "train", encoder.sizes, seed=seed, held_out=held_out)
     wearers = []
@@ -161,9 +167,7 @@ def _samples(tensors: Mapping[str, Tensor], sizes: NetworkConfig, folder: Path) 
     try:
         jpeg, mean, spread = (tensors[name].numpy() for name in ("jpeg", "code_mean", "code_spread"))
         points = tensors["points"].numpy().astype(np.float32) if sizes.mesh_points else None
-        strip = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
-        if strip is None:
-            raise ValueError("the crops are no JPEG")
+        strip = decode(jpeg)
         crops = strip.reshape(-1, sizes.input_size, sizes.input_size, 3).astype(np.uint8)
         fits = mean.shape == spread.shape == (sizes.code_size,) and bool((spread > 0).all())
         if not fits or (points is not None and points.shape != (len(crops), sizes.mesh_points, 2)):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from engines.augment import NEUTRAL, AugmentConfig, Tensors, augment
+from engines.faceset import FaceSetInfo
 from engines.mesh_subset import MESH_SUBSET
 from engines.network import NetworkConfig
 from engines.pairs import Batch
@@ -98,6 +99,11 @@ def join(parts: Sequence[Examples]) -> Examples:
     return Examples(**found)
 
 
+def state_size(info: FaceSetInfo) -> int:
+    """How many numbers the truth of a state has in a set: pose, and what else the set knows of it."""
+    return 3 + sum(int(np.prod(info.extra_shape(name))) for name in _TRUTHS if name in info.extras)
+
+
 class UniversalPairs:
     """Draws parts of batches from one side of a set. Several threads may draw at once.
 
@@ -145,7 +151,7 @@ class UniversalPairs:
         """(P, 2) where the points lie on average, as fractions of the crop's side."""
         info = self.faces.info
         side = info.size / info.margin
-        points = np.mean([face.extras["mesh"][MESH_SUBSET] for face in self._some_faces()], axis=0)
+        points = np.nanmean([face.extras["mesh"][MESH_SUBSET] for face in self._some_faces()], axis=0)
         return torch.from_numpy(((points + 0.5 - (info.size - side) / 2) / side).astype(np.float32))
 
     def _some_faces(self) -> Iterator[StoredFace]:
@@ -186,7 +192,7 @@ class UniversalPairs:
         drawn = [(int(i), *self.faces.choose(int(i), rng)) for i in items]
         batch, truths = self._gather(drawn)
         cut = self._augment(batch, NEUTRAL, rng, second=False)
-        present = None if cut.points is None else torch.ones(count, 1)
+        present = None if cut.points is None else _seen(cut.points)
         return Examples(
             cut.inputs, cut.truths[0], cut.masks[0], cut.landmarks[0], *self._who(drawn), cut.points, present,
             targets=torch.from_numpy(truths),
@@ -224,8 +230,13 @@ class UniversalPairs:
         count, many, _ = points.shape
         strength = np.where(rng.random((count, 1, 1)) < noise.strong_chance, noise.strong_factor, 1.0)
         error = rng.normal(0, 1, (count, many, 2)) * noise.jitter + rng.normal(0, 1, (count, 1, 2)) * noise.shift
-        present = torch.from_numpy((missing >= noise.drop_points).astype(np.float32))[:, None]
+        present = torch.from_numpy((missing >= noise.drop_points).astype(np.float32))[:, None] * _seen(points)
         return points + torch.from_numpy((error * strength).astype(np.float32)), present
+
+
+def _seen(points: Tensor) -> Tensor:
+    """(N, 1) 1 where Face Mesh saw the face; points (N, P, 2) of the others are NaN."""
+    return torch.isfinite(points).flatten(1).all(dim=1, keepdim=True).to(points.dtype)
 
 
 class Feeder:

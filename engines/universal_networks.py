@@ -33,7 +33,15 @@ class UniversalNetworks(nn.Module):
     """Encoder, trunk and people, and the heads that are only for training; None where their term has no weight."""
 
     def __init__(self, sizes: NetworkConfig, people: int, *, wearers: int, truths: Sequence[int], seed: int) -> None:
-        """``people`` K; ``wearers`` for the adversary and widths of ``truths`` for the auxiliary head, or 0 and ()."""
+        """``people`` K; ``wearers`` for the adversary and widths of ``truths`` for the auxiliary head, or 0 and ().
+
+        Raises SettingsError for a code whose state has another width than the truths.
+        """
+        if sizes.state_size not in (0, sum(truths)):
+            raise SettingsError(
+                f"a code with {sizes.state_size} numbers of the state, the set's truths have {sum(truths)}",
+                hint=f"set network.state_size to 0 or {sum(truths)}, and weights.auxiliary above 0",
+            )
         super().__init__()
         self.encoder = build_encoder(sizes, seed=seed)
         self.trunk = FilmDecoder(sizes, seed=seed + 1)
@@ -41,8 +49,10 @@ class UniversalNetworks(nn.Module):
             torch.manual_seed(seed + 2)
             self.people = nn.Embedding(people, self.trunk.film_size)
             nn.init.normal_(self.people.weight, std=_VECTOR_SPREAD)
-            self.adversary = IdentityAdversary(sizes.code_size, wearers) if wearers else None
-            self.auxiliary = AuxiliaryHead(sizes.code_size, truths) if truths else None
+            free = sizes.code_size - sizes.state_size
+            self.adversary = IdentityAdversary(free, wearers) if wearers else None
+            in_code = sizes.state_size > 0
+            self.auxiliary = AuxiliaryHead(sizes.code_size, truths, in_code=in_code) if truths else None
 
     def decode(self, code: Tensor, person: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C) and people (N,) 0..K-1 -> face (N, 3, T, T) and mask logits (N, 1, T, T), as ``FilmDecoder``."""

@@ -47,6 +47,8 @@ class CropOptions:
     """Without the camera's noise, blur and codec; personas are always clean."""
     extras: tuple[str, ...] = ()
     """Which of EXTRAS to keep."""
+    seen_mesh: bool = False
+    """``mesh`` is what Face Mesh sees in a rendered set, NaN where it sees no face, instead of the points' truth."""
 
 
 @dataclass(frozen=True)

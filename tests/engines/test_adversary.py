@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from engines.adversary import AuxiliaryHead, IdentityAdversary, reversal_strength, reverse_gradient
+from engines.network import Reading
 
 
 def test_the_gradient_comes_back_reversed_and_scaled():
@@ -47,11 +48,11 @@ def test_truths_are_standardised_groups_count_alike_and_constants_do_not_count()
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     code = torch.zeros(2000, 4)
-    at_the_mean = head(code, targets).detach()
+    at_the_mean = head(Reading(code), targets).detach()
     # E of Huber(x), x normal: numerically 0.425. One group of two is constant and reads as zero.
     assert float(at_the_mean) == pytest.approx(0.425 / 2, abs=0.01)
     nn.init.constant_(last.bias, 5.0)
-    assert head(code, targets) > 5 * at_the_mean
+    assert head(Reading(code), targets) > 5 * at_the_mean
 
 
 def test_the_auxiliary_head_reads_what_is_in_the_code():
@@ -61,10 +62,27 @@ def test_the_auxiliary_head_reads_what_is_in_the_code():
     head = AuxiliaryHead(6, (1, 1))
     head.standardise(targets)
     optimizer = torch.optim.Adam(head.parameters(), 1e-2)
-    before = float(head(code, targets).detach())
+    before = float(head(Reading(code), targets).detach())
     for _ in range(80):
         optimizer.zero_grad()
-        loss = head(code, targets)
+        loss = head(Reading(code), targets)
         loss.backward()
         optimizer.step()
     assert float(loss.detach()) < 0.2 * before
+
+
+def test_a_state_in_the_code_is_compared_part_by_part():
+    head = AuxiliaryHead(6, (1, 1), in_code=True)
+    assert not list(head.parameters())
+    targets = torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [6.0, 7.0]])
+    head.standardise(targets)
+    truth = (targets - targets.mean(0)) / targets.std(0, unbiased=False)
+    code = torch.cat([torch.full((4, 4), 9.0), truth], dim=1)
+    assert float(head(Reading(code), targets)) == 0
+    # Each part counts the same, and the points only where there are any.
+    off = truth + torch.tensor([[2.0, 2.0], [0, 0], [0, 0], [0, 0]])
+    present = torch.tensor([[1.0], [1.0], [1.0], [1.0]])
+    by_picture = float(head(Reading(code, off, truth), targets, present))
+    assert by_picture == pytest.approx(1.5 / 4 / 3)
+    assert float(head(Reading(code, truth, off), targets, present)) == pytest.approx(by_picture)
+    assert float(head(Reading(code, truth, off), targets, 1 - present)) == 0

@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from engines.errors import SettingsError
-from engines.network import TIERS, build, build_decoder, build_encoder, config, count_macs, count_parameters
+from engines.network import (
+    TIERS,
+    build,
+    build_decoder,
+    build_encoder,
+    config,
+    count_macs,
+    count_parameters,
+    with_state,
+)  # fmt: skip
 
 # MODEL.md's table: millions of parameters of encoder and decoder, billions of multiply-adds.
 TABLE = {"tiny": (0.7, 1.1, 0.154), "small": (1.9, 2.7, 0.69), "base": (8.8, 9.7, 3.0)}
@@ -112,3 +121,39 @@ def test_an_encoder_of_pictures_alone_is_what_it_was(small_sizes):
     assert not any(name.startswith("points") for name in names)
     more = set(build_encoder(replace(small_sizes, mesh_points=5), seed=0).state_dict()) - names
     assert "points.mean" in more
+
+
+@pytest.fixture
+def with_a_state(small_sizes):
+    encoder = build_encoder(with_state(small_sizes, mesh_points=5, state_size=4), seed=2)
+    generator = torch.Generator().manual_seed(0)
+    return encoder, torch.rand(3, 3, 32, 32, generator=generator), torch.rand(3, 5, 2, generator=generator)
+
+
+@torch.no_grad()
+def test_picture_and_points_agree_on_the_state(with_a_state, small_sizes):
+    encoder, faces, points = with_a_state
+    found = encoder.read(faces, points, torch.tensor([[1.0], [1.0], [0.0]]))
+    assert found.code.shape == (3, small_sizes.code_size + 4)
+    state = found.code[:, -4:]
+    assert torch.allclose(state[:2], (found.by_picture + found.by_points)[:2] / 2, atol=1e-6)  # trust begins at a half
+    assert torch.equal(state[2], found.by_picture[2])
+    encoder.state.trust.fill_(20.0)
+    assert torch.allclose(encoder(faces, points)[:, -4:], encoder.read(faces, points).by_points)
+    assert torch.allclose(encoder(faces)[:, -4:], found.by_picture)
+
+
+@torch.no_grad()
+def test_points_that_are_no_numbers_are_missing(with_a_state):
+    encoder, faces, points = with_a_state
+    points[1, 3] = torch.nan
+    mixed, alone = encoder(faces, points), encoder(faces)
+    assert torch.isfinite(mixed).all()
+    assert torch.equal(mixed[1], alone[1])
+    assert not torch.equal(mixed[0], alone[0])
+
+
+@pytest.mark.parametrize("size", [-1, 10_000])
+def test_a_state_fits_into_the_code(small_sizes, size):
+    with pytest.raises(SettingsError, match="state"):
+        replace(small_sizes, state_size=size)

@@ -18,8 +18,9 @@ from engines.distributed import joined
 from engines.errors import DataError, SettingsError, TrainingError
 from engines.faceset import read_index
 from engines.mesh_subset import MESH_SUBSET
+from engines.network import with_state
 from engines.universal import UniversalConfig, load_people, load_trunk, persona_decoder, train_universal
-from engines.universal_data import UniversalPairs
+from engines.universal_data import UniversalPairs, state_size
 from engines.universal_losses import UniversalWeights
 from engines.universal_networks import UniversalNetworks
 from tests.engines.synthetic import write_people
@@ -183,6 +184,23 @@ def test_another_run_is_not_continued(quick, folder, tmp_path):
     assert train_universal(replace(quick, steps=7, threads=2), folder, tmp_path).step == 7
     with pytest.raises(SettingsError, match="equal parts"):
         train_universal(replace(quick, shards=3), folder, tmp_path)
+
+
+def test_a_run_may_begin_with_an_earlier_one_and_put_the_state_into_the_code(trained, quick, folder, tmp_path):
+    before, _, cfg = trained
+    state = state_size(read_index(folder).info)
+    wider = replace(
+        quick, network=with_state(quick.network, mesh_points=len(MESH_SUBSET), state_size=state), steps=2,
+        learning_rate=1e-5, validation_faces=cfg.validation_faces,
+    )  # fmt: skip
+    result = train_universal(wider, folder, tmp_path, start_from=before.encoder.parent)
+    fresh = train_universal(wider, folder, tmp_path / "fresh")
+    assert result.scores["swap"].psnr_masked_db > before.scores["swap"].psnr_masked_db - 1
+    assert result.scores["swap"].psnr_masked_db > fresh.scores["swap"].psnr_masked_db + 1
+    longer = replace(wider, steps=3)
+    with pytest.raises(TrainingError, match="another run"):
+        train_universal(longer, folder, tmp_path)
+    assert train_universal(longer, folder, tmp_path, start_from=before.encoder.parent).step == 3
 
 
 def test_a_damaged_state_is_named(quick, folder, tmp_path):

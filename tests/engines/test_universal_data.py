@@ -14,7 +14,7 @@ from engines.augment import NEUTRAL, AugmentConfig
 from engines.errors import DataError
 from engines.mesh_subset import MESH_SUBSET
 from engines.torch_faceset import PairedFaces
-from engines.universal_data import Examples, Feeder, PointsNoise, UniversalPairs, join
+from engines.universal_data import Examples, Feeder, PointsNoise, UniversalPairs, join, state_size
 from tests.engines.synthetic import write_people
 
 QUIET = PointsNoise(jitter=0, shift=0, strong_chance=0, drop_points=0, drop_picture=0)
@@ -115,6 +115,14 @@ def test_points_are_as_noisy_as_asked_and_modalities_are_missing_as_often(pairs)
     assert not (twice.inputs == 0.5).flatten(1).all(dim=1).any()
 
 
+def test_faces_that_face_mesh_did_not_see_have_no_points(pairs):
+    asked = torch.tensor([[[0.1, 0.2], [torch.nan, 0.3]], [[0.1, 0.2], [0.4, 0.3]]])
+    _, present = pairs._points(asked, QUIET, np.ones(2), np.random.default_rng(0))
+    assert present[:, 0].tolist() == [0, 1]
+    _, present = pairs._points(asked, replace(QUIET, drop_points=1.0), np.zeros(2), np.random.default_rng(0))
+    assert present[:, 0].tolist() == [0, 0]
+
+
 def test_truths_are_the_wearers(pairs):
     drawn = pairs.draw(0, 0, 6, NEUTRAL, QUIET, self_fraction=0, targets=True, second=False)
     assert pairs.truths == ("expression", "gaze")
@@ -122,7 +130,7 @@ def test_truths_are_the_wearers(pairs):
     pose, expression, gaze = drawn.targets.split(pairs.truth_widths, dim=1)
     assert torch.allclose(gaze, torch.deg2rad(pose[:, :2]), atol=1e-6)
     assert (expression[:, 1] == 0).all()
-    assert pairs.sample_targets().shape[1] == 7
+    assert pairs.sample_targets().shape[1] == state_size(pairs.faces.info) == 7
     assert pairs.draw(0, 0, 2, NEUTRAL, QUIET, self_fraction=0, targets=False, second=False).targets is None
 
 

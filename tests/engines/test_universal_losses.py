@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from engines import universal_losses as module
+from engines.errors import SettingsError
 from engines.losses import LossWeights
+from engines.network import with_state
 from engines.universal_data import Examples
 from engines.universal_losses import UniversalWeights, universal_losses, whole_picture
 from engines.universal_networks import UniversalNetworks
@@ -48,12 +50,25 @@ def test_the_total_is_the_weighted_sum(networks, batch):
 def test_a_term_without_weight_or_not_due_is_not_computed(small_sizes, batch, monkeypatch):
     bare = UniversalNetworks(small_sizes, 2, wearers=0, truths=(), seed=1)
     calls = []
-    monkeypatch.setattr(bare.encoder, "forward", lambda *a, f=bare.encoder.forward: calls.append(1) or f(*a))
+    monkeypatch.setattr(bare.encoder, "read", lambda *a, f=bare.encoder.read: calls.append(1) or f(*a))
     found = terms(bare, batch, OFF)
     assert not {"cycle", "consistency", "auxiliary", "identity"} & found.keys()
     assert len(calls) == 1
     assert "cycle" not in terms(bare, batch, UniversalWeights(), cycle=False)
     assert "cycle" in terms(bare, batch, UniversalWeights())
+
+
+def test_a_state_in_the_code_learns_its_truth_and_the_adversary_leaves_it(small_sizes, batch):
+    sizes = with_state(small_sizes, mesh_points=0, state_size=5)
+    assert sizes.code_size == small_sizes.code_size + 5
+    networks = UniversalNetworks(sizes, 2, wearers=3, truths=(3, 2), seed=1)
+    assert networks.adversary.layers[0].in_features == small_sizes.code_size
+    state = list(networks.encoder.state.parameters())
+    found = terms(networks, batch, UniversalWeights())
+    assert not any(bool(g.any()) for g in torch.autograd.grad(found["identity"], state, retain_graph=True))
+    assert all(float(g.abs().max()) > 0 for g in torch.autograd.grad(found["auxiliary"], state))
+    with pytest.raises(SettingsError, match="truths have 4"):
+        UniversalNetworks(sizes, 2, wearers=3, truths=(3, 1), seed=1)
 
 
 def changed(batch, **tensors):
