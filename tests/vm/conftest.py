@@ -61,7 +61,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.line(f"  {mark} {check['name']}: {_short(check['found'])}")
         for figure, value in found["figures"].items():
             terminalreporter.line(f"       {figure}: {_short(value)}")
-    path = config.option.vm_json
+    path = config.getoption("vm_json", default=None)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results, indent=1) + os.linesep)

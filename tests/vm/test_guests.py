@@ -20,13 +20,7 @@ STARVED = 0.2
 """QEMU waited for a core for more than this share of the time: rates, loss and order say nothing then."""
 
 
-_COMPILE = """
-from realtime import kernels, planes
-kernels.warm_up()
-size = (2, 2)
-for layout in planes.PixelFormat:
-    planes.convert(planes.buffer_for(size, planes.PixelFormat.BGR), layout, planes.buffer_for(size, layout))
-"""
+_COMPILE = "from tests.vm.guest.program import prepare; prepare()"
 
 
 @pytest.fixture(scope="session")

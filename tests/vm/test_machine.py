@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.vm import machine
+from tests.vm import kernel
 from tests.vm.guest import clients, framecode
 
 
@@ -72,20 +72,20 @@ def test_the_kernel_is_found_in_its_image() -> None:
     image = bytearray(1024 + 32) + packed + bytes(50)
     image[0x1F1] = 1
     struct.pack_into("<II", image, 0x248, 32, len(packed))
-    assert machine.unpack_kernel(bytes(image)) == elf
+    assert kernel.unpack_kernel(bytes(image)) == elf
 
 
 def test_why_there_is_no_guest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    assert "QEMU is missing" in str(machine.missing())
+    assert "QEMU is missing" in str(kernel.missing())
     monkeypatch.setattr(shutil, "which", lambda name: name)
-    monkeypatch.setattr(machine, "CACHE", tmp_path)
-    assert "kernel is not unpacked" in str(machine.missing())
+    monkeypatch.setattr(kernel, "CACHE", tmp_path)
+    assert "kernel is not unpacked" in str(kernel.missing())
     (tmp_path / "linux-6.1").mkdir()
     (tmp_path / "linux-6.1" / "ready").touch()
-    assert machine.missing() is None
-    assert machine.find_kernel() == machine.Kernel("6.1", tmp_path / "linux-6.1")
+    assert kernel.missing() is None
+    assert kernel.find_kernel() == kernel.Kernel("6.1", tmp_path / "linux-6.1")
     monkeypatch.setattr(sys, "platform", "win32")
-    assert "Linux" in str(machine.missing())
+    assert "Linux" in str(kernel.missing())

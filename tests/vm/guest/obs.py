@@ -27,8 +27,8 @@ _DISPLAY = ":57"
 def record(device: str, seconds: float, *, fps: int = 10, limit_s: float = 300.0) -> dict[str, Any]:
     """Let OBS record ``device`` for some seconds. Raises NotInTime, RuntimeError."""
     _configure(device, fps)
-    environment = {
-        **os.environ,
+    # OpenCV's wheel points Qt at its own plugins, which OBS cannot load.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("QT_")} | {
         "HOME": str(_HOME),
         "XDG_RUNTIME_DIR": str(_HOME),
         "DISPLAY": _DISPLAY,
@@ -40,8 +40,14 @@ def record(device: str, seconds: float, *, fps: int = 10, limit_s: float = 300.0
     started = time.monotonic()
     with _running(screen, environment, Path("/run/xvfb.log")):
         until(Path("/tmp/.X11-unix/X57").exists, 60.0, "Xvfb starts")
-        with _running([*studio, "--disable-updater", "--multi"], environment, _LOG):
-            until(lambda: "Recording Start" in _LOG.read_text(errors="replace"), limit_s, "OBS records")
+        with _running([*studio, "--disable-updater", "--multi"], environment, _LOG) as process:
+
+            def records() -> bool:
+                if process.poll() is not None:
+                    raise RuntimeError(f"OBS ended: {_LOG.read_text(errors='replace')[-800:]}")
+                return "Recording Start" in _LOG.read_text(errors="replace")
+
+            until(records, limit_s, "OBS records")
             start_s = time.monotonic() - started
             time.sleep(seconds)
     log = _LOG.read_text(errors="replace")
@@ -68,14 +74,14 @@ def _decode() -> dict[str, Any]:
 
 
 @contextmanager
-def _running(command: list[str], environment: dict[str, str], log: Path) -> Iterator[None]:
+def _running(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A program in a session of its own; ended hard, because OBS answers no polite signal for minutes."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        yield
+        yield process
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

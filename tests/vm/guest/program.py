@@ -20,6 +20,21 @@ import numpy as np
 _LOGS = Path("/run/vm")
 
 
+def prepare() -> None:
+    """Import what the program imports and load its compiled kernels, so that forks have all that already."""
+    import openvino  # noqa: F401
+    import pyvirtualcam  # noqa: F401
+
+    import realtime.cli
+    import realtime.session  # noqa: F401
+    from realtime import kernels, planes
+
+    kernels.warm_up()
+    size, bgr = (2, 2), planes.PixelFormat.BGR
+    for layout in (bgr, planes.PixelFormat.I420):
+        planes.convert(planes.buffer_for(size, bgr), layout, planes.buffer_for(size, layout))
+
+
 class NotInTime(Exception):
     """Something did not happen within its limit."""
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
-from tests.vm.guest import clients, devices
+from tests.vm.guest import clients, devices, obs
 from tests.vm.guest.program import Program, until
 from tests.vm.guest.scenario import Scenario
 from tests.vm.guest.usbcam import UsbWebcam
@@ -17,6 +17,7 @@ SLOW_FPS = 8
 """A rate at which even an emulated computer may lose nothing."""
 MIN_CHROMIUM_FPS = 24
 _COUNT = 24
+_OBS_S = 8.0
 
 
 def start(scenario: Scenario, name: str, camera: UsbWebcam) -> tuple[Program, str]:
@@ -84,6 +85,12 @@ def run(scenario: Scenario) -> None:
         with scenario.part("opencv"):
             waiting = clients.apart(clients.opencv, devices.VIRTUAL, _COUNT, 120.0, slow.sent)
             judge(scenario, "opencv", waiting(150.0), lossless=True)
+        with scenario.part("OBS"):
+            found = obs.record(devices.VIRTUAL, _OBS_S)
+            listed = found.pop("listed")
+            scenario.figure("OBS log", found.pop("log"))
+            scenario.check("OBS lists personacam", any("personacam" in name for name in listed), listed)
+            judge(scenario, "OBS", found, lossless=False)
         report = program.stop()
         scenario.check("the program ends well", program.status == 0 and not report["error"], report.get("frames"))
     slow.close()

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.vm.guest.program import prepare
+
 RESULT = Path("/run/vm/result.json")
 
 
@@ -60,9 +62,7 @@ def main() -> None:
     """Import the program, then run the scenario."""
     scenario = Scenario(Path(sys.argv[2]))
     work: Callable[[Scenario], None] = importlib.import_module(f"tests.vm.guest.{sys.argv[1]}").run
-    import realtime.cli
-    import realtime.session  # noqa: F401 - for the forks
-
+    prepare()
     scenario.figure("imports_s", round(time.monotonic() - scenario.started, 1))
     with scenario.part(sys.argv[1]):
         work(scenario)

@@ -80,6 +80,7 @@ def run(scenario: Scenario) -> None:
             program = start(f"start{number}")
             up = started(program)
             if up and holder is None:
+                until(lambda: devices.streams(devices.VIRTUAL), 60.0, "the virtual camera has a writer")
                 holder = Holder()
             got = 0
             if up and holder is not None:
