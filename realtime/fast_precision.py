@@ -29,7 +29,8 @@ from realtime.swap import PlanarRuntime
 
 QUIET_S = 4.0
 """A stream runs so long before the processor is also given the search: start-up, and the first look at the picture."""
-TIMEOUT_S = 300.0
+TIMEOUT_S = 1200.0
+"""Seconds on a machine with nothing else to do; the stream itself may leave it little."""
 POLL_S = 0.1
 Find = Callable[[Persona, Path, threading.Event], None]
 """Leaves the verdict on a persona in the cache folder. Raises PersonacamError, also when the event is set."""
@@ -99,7 +100,7 @@ def find_out(persona: Persona, folder: Path, stop: threading.Event) -> None:
     with tempfile.TemporaryFile() as said:
         worker = subprocess.Popen(
             [sys.executable, "-m", "realtime.precision_worker", str(persona.path.resolve()), str(folder)],
-            env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.DEVNULL,
+            env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT,
             creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),  # Windows
         )  # fmt: skip
         waited = 0.0
@@ -122,4 +123,5 @@ def _reason(said: str) -> str:
     lines = said.strip().splitlines()
     with contextlib.suppress(ValueError, LookupError, TypeError):
         return f"the fastest arithmetic was not found: {json.loads(lines[-1])['error']}"
-    return "the fastest arithmetic was not found: its process ended early"
+    last = lines[-1] if lines else "nothing said"
+    return f"the fastest arithmetic was not found, its process ended early: {last}"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -23,7 +21,7 @@ from engines.runtimes import DEFAULT_ORDER, open_runtime
 from engines.runtimes.base import LiveRuntime, Runtime
 from engines.runtimes.onnx import OnnxRuntime
 from engines.types import F32, U8, Frame, Swap
-from realtime import kernels
+from realtime import compile_apart, kernels
 from realtime.blend import BlendConfig, Blender
 from realtime.capture import CaptureThread, Source, SourceConfig, open_source
 from realtime.check_crops import demo_crops
@@ -40,6 +38,7 @@ from realtime.provenance import Label, resolve_label
 from realtime.quality import Quality, Worn
 from realtime.reconnect import SteadyCamera
 from realtime.sink import NullSink, RecorderSink, Sink, open_sink
+from realtime.start import Signals, Start, few_collections
 from realtime.store import TieredStore
 from realtime.swap import Swapper
 from realtime.trace import Trace
@@ -105,38 +104,6 @@ def _is_offline(source: Source, sinks: list[Sink]) -> bool:
     return not source.live and all(isinstance(sink, (RecorderSink, NullSink)) for sink in sinks)
 
 
-class Signals:
-    """Ctrl-C, SIGTERM and a closed terminal.
-
-    While frames run, the first one ends the loop after the frame at hand. Before that, and the second time, it
-    interrupts whatever is going on (KeyboardInterrupt); files are finished and devices released on the way out as well.
-    """
-
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop = stop
-        self.running = False
-
-    def handle(self, *_: object) -> None:
-        """The handler itself."""
-        if not self.running or self._stop.is_set():
-            raise KeyboardInterrupt
-        self._stop.set()
-
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        """Outside the main thread Python allows no handlers; the caller then sets ``stop`` itself."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-        before = {number: signal.signal(number, self.handle) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
 def _network(settings: Settings, path: Path, *, say: Say) -> tuple[Persona, LiveRuntime]:
     """A persona and what runs it. The caller closes the runtime."""
     persona = read_persona(path)
@@ -163,12 +130,16 @@ def _put_on(persona: Persona, runtime: LiveRuntime, settings: Settings, *, live:
 def _another_tier(settings: Settings, tier: str, *, say: Say) -> Worn:
     """Of a running persona, its engine ready and its buffers touched."""
     persona, network = _network(settings, persona_store().find(settings.persona, tier), say=lambda _: None)
-    worn = _put_on(persona, network, settings, live=True, say=say)
-    if isinstance(worn.runtime, EngineSwitch):
-        worn.runtime.start()
-        worn.runtime.wait(60.0)
-    side = persona.manifest.crop_size
-    worn.runtime.swap(np.zeros((side, side, 3), np.uint8), None)
+    with ExitStack() as undo:  # what fails here is known to nobody else; runtimes may be closed twice
+        undo.callback(network.close)
+        worn = _put_on(persona, network, settings, live=True, say=say)
+        undo.callback(worn.runtime.close)
+        if isinstance(worn.runtime, EngineSwitch):
+            worn.runtime.start()
+            worn.runtime.wait(60.0)
+        side = persona.manifest.crop_size
+        worn.runtime.swap(np.zeros((side, side, 3), np.uint8), None)
+        undo.pop_all()
     say(f"{persona.manifest.name}, tier {tier}, is ready: {worn.runtime.name} {worn.runtime.precision}")
     return worn
 
@@ -187,7 +158,7 @@ class _Loading:
 
     def result(self, *, live: bool, say: Say) -> tuple[Worn, Tracker]:
         """Wait for both. Raises what loading raised."""
-        compiled = kernels.warm_up()
+        compiled = compile_apart.warm_up()
         if compiled > 1:
             say(f"kernels compiled in {compiled:.1f} s; the next start is quicker")
         worn = _put_on(*self._network.result(), self._settings, live=live, say=say)
@@ -216,17 +187,6 @@ def _governor(settings: Settings, persona: Persona, source: Source, *, live: boo
     return Governor(levels, tiers.index(persona.manifest.tier), 1.0 / source.fps)
 
 
-@contextmanager
-def _few_collections() -> Iterator[None]:
-    """The garbage collector never looks again at what start-up made (about 300,000 objects, 50 ms and more a look)."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
 def run_session(
     settings: Settings,
     *,
@@ -244,6 +204,8 @@ def run_session(
     with ExitStack() as stack:
         signals = Signals(stop)
         stack.enter_context(signals.installed())
+        start = Start(say)
+        stack.callback(start.loaded)
         loading = _Loading(settings, stack, say)
         config = SourceConfig(
             (settings.width, settings.height), settings.fps, loop=settings.loop, controls=settings.camera_controls()
@@ -269,7 +231,7 @@ def run_session(
         trace = trace or Trace()
         pipeline = Pipeline(
             capture.latest,
-            Stages(tracker, kernels.crop_face, worn.swapper, worn.blender, label),
+            Stages(tracker, kernels.FaceCropper(), worn.swapper, worn.blender, label),
             gate,
             sinks,
             size=source.size,
@@ -282,12 +244,13 @@ def run_session(
             load=lambda tier: _another_tier(settings, tier, say=say), say=say,
         )  # fmt: skip
         stack.callback(quality.close)
-        pipeline.after_each(_Negotiation(source, say).look, quality.look)
+        pipeline.after_each(_Negotiation(source, say).look, quality.look, lambda _: start.look(pipeline))
+        start.loaded()
         if isinstance(worn.runtime, EngineSwitch):
             worn.runtime.start()
             if not live:
                 worn.runtime.wait()  # a recording at any rate has the time, and then one runtime makes all of it
-        stack.enter_context(_few_collections())
+        stack.enter_context(few_collections())
         capture.start()
         signals.running = True
         error = _run(pipeline, stop)
@@ -295,12 +258,8 @@ def run_session(
             say(f"{source.name} does not answer; it is released when the program ends")
         finishing = _finish(sinks, say)
         error = error or finishing
-        report = _report(settings, quality.worn, source, capture, pipeline)
-        report["governor"] = quality.report()
-        if isinstance(quality.worn.runtime, EngineSwitch):
-            report["engine"] = quality.worn.runtime.report()
-        if isinstance(source, SteadyCamera):
-            report["camera"] = source.as_dict()
+        report = _report(settings, quality, source, capture, pipeline)
+        report["startup_s"] = start.took_s
         report["error"] = None if error is None else {"message": error.message, "hint": error.hint}
     return Result(report, trace, error)
 
@@ -364,10 +323,15 @@ def _close_quietly(sink: Sink) -> None:
 
 
 def _report(
-    settings: Settings, worn: Worn, source: Source, capture: CaptureThread, pipeline: Pipeline
+    settings: Settings, quality: Quality, source: Source, capture: CaptureThread, pipeline: Pipeline
 ) -> dict[str, Any]:
-    persona, runtime = worn.persona, worn.runtime
+    persona, runtime = quality.worn.persona, quality.worn.runtime
     counts, summary = pipeline.counts, pipeline.trace.summary()
+    extra: dict[str, Any] = {"governor": quality.report()}
+    if isinstance(runtime, EngineSwitch):
+        extra["engine"] = runtime.report()
+    if isinstance(source, SteadyCamera):
+        extra["camera"] = source.as_dict()
     return {
         "frames": {
             "captured": capture.captured,
@@ -390,4 +354,4 @@ def _report(
         "policy": settings.policy.value,
         "policy_reasons": counts.reasons,
         "errors": counts.first_errors,
-    }
+    } | extra

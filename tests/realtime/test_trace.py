@@ -1,6 +1,7 @@
 """Stage timing against numpy, with a fake clock."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -78,7 +79,8 @@ def test_frames_per_second_come_from_the_totals():
 
 def test_the_summary_is_plain_json_of_the_agreed_shape():
     summary = json.loads(json.dumps(Trace().summary()))
-    assert set(summary) == {"fps", "latency_ms", "stages_ms"}
+    assert set(summary) == {"fps", "latency_ms", "stages_ms", "cpu_ms"}
+    assert summary["cpu_ms"] == {}
     assert list(summary["stages_ms"]) == ["detect", "align", "swap", "blend", "mark", "send"]
     for row in (summary["latency_ms"], *summary["stages_ms"].values()):
         assert row == {"p50": 0.0, "p95": 0.0, "p99": 0.0, "max": 0.0, "n": 0}
@@ -101,3 +103,18 @@ def test_an_unknown_stage_or_no_room_is_an_error():
         Trace().stage("lunch")
     with pytest.raises(ValueError):
         Trace(capacity=0)
+
+
+def test_processor_time_is_of_the_stage_alone_and_not_of_waiting():
+    trace = Trace(cpu=True)
+    with trace.stage("swap"):
+        time.sleep(0.03)
+    with trace.stage("blend"):
+        deadline = time.thread_time() + 0.02
+        while time.thread_time() < deadline:
+            pass
+    summary = trace.summary()
+    assert summary["stages_ms"]["swap"]["p50"] >= 30
+    assert summary["cpu_ms"]["swap"]["p50"] < 15
+    assert 20 <= summary["cpu_ms"]["blend"]["p50"] < 40
+    assert "total" not in summary["cpu_ms"]

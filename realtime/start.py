@@ -1,0 +1,80 @@
+"""How a run begins and is interrupted: signals, the line about the first frame, the garbage collector."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from realtime.pipeline import Pipeline
+
+Say = Callable[[str], None]
+PATIENCE_S = 1.5
+
+
+class Signals:
+    """Ctrl-C, SIGTERM and a closed terminal.
+
+    While frames run, the first one ends the loop after the frame at hand. Before that, and the second time, it
+    interrupts whatever is going on (KeyboardInterrupt); files are finished and devices released on the way out as well.
+    """
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self.running = False
+
+    def handle(self, *_: object) -> None:
+        """The handler itself."""
+        if not self.running or self._stop.is_set():
+            raise KeyboardInterrupt
+        self._stop.set()
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Outside the main thread Python allows no handlers; the caller then sets ``stop`` itself."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        before = {number: signal.signal(number, self.handle) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Start:
+    """Says that loading takes a while, when it does, and when the first swapped frame went out."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._began = time.perf_counter()
+        self.took_s: float | None = None
+        self._patience = threading.Timer(PATIENCE_S, say, ["loading; the first start compiles, the next is quicker"])
+        self._patience.daemon = True
+        self._patience.start()
+
+    def loaded(self) -> None:
+        """Also when loading failed."""
+        self._patience.cancel()
+
+    def look(self, pipeline: Pipeline) -> None:
+        """After each frame."""
+        if self.took_s is None and pipeline.counts.swapped:
+            self.took_s = round(time.perf_counter() - self._began, 3)
+            self._say(f"first swapped frame {self.took_s:.1f} s after loading began")
+
+
+@contextmanager
+def few_collections() -> Iterator[None]:
+    """The garbage collector never looks again at what start-up made (about 300,000 objects, 50 ms and more a look)."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
