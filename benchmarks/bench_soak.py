@@ -58,7 +58,7 @@ def soak(
     started = time.monotonic()
     whole = Soak(schedule(seed, frames, faults, kinds), folder, kept)
     whole.switch.start()
-    whole.run_once(min(200, frames), stop)  # what is set up once, and the first recording's libraries
+    whole.run_once(min(200, frames), stop, folder / "first.mp4")  # what is set up once, the encoder's threads too
     open_before = descriptors()
     try:
         while whole.findings.frames < frames or not whole.injector.done:

@@ -154,7 +154,7 @@ class TinyDisk:
         """After each frame that was sent."""
         del frame
         if self._injector.once("disk_full"):
-            self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
+            self._before = self._before or resource.getrlimit(resource.RLIMIT_FSIZE)
             resource.setrlimit(resource.RLIMIT_FSIZE, (1, self._before[1]))
 
     def free(self) -> None:
