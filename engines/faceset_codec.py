@@ -67,6 +67,8 @@ def pack(name: str, blobs: Sequence[bytes]) -> dict[str, NDArray[Any]]:
 def unpack(name: str, arrays: Mapping[str, NDArray[Any]]) -> list[U8]:
     """What ``pack`` packed, without copies. Raises ValueError when the offsets do not fit."""
     data, offsets = arrays[name], arrays[f"{name}_offsets"]
+    if data.ndim != 1 or data.dtype != np.uint8 or offsets.dtype.kind not in "iu":
+        raise ValueError(f"{name} are not stored as bytes")
     if offsets.ndim != 1 or len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(data):
         raise ValueError(f"offsets of {name} do not fit")
     if (np.diff(offsets) <= 0).any():
@@ -125,6 +127,6 @@ def _array_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype
     # numpy parses the header as a Python literal and lets through what Python's parser raises.
     except (SyntaxError, tokenize.TokenError, TypeError, KeyError, RecursionError, MemoryError) as error:
         raise ValueError(f"{name} has a damaged header") from error
-    if fortran or dtype.hasobject or dtype.itemsize == 0 or any(side < 0 for side in shape):
+    if fortran or dtype.kind not in "biuf" or any(side < 0 for side in shape):
         raise ValueError(f"{name} has an unknown layout")
     return shape, dtype
