@@ -191,3 +191,14 @@ def test_texts_name_inputs(tmp_path: Path) -> None:
     assert ImageFolderSource.live is False
     with pytest.raises(SourceNotFoundError):
         open_source("", config)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_is_ended_from_within_is_not_the_end_of_the_input() -> None:
+    """SystemExit in a library passes every ``except Exception``: it looked like a file that was over."""
+    source = ListSource(0, SystemExit(3))  # type: ignore[arg-type]
+    thread = CaptureThread(source).start()
+    with pytest.raises(SourceLostError, match="failed: 3"):
+        thread.latest.get(5.0)
+    thread.join(5.0)
+    assert source.closed == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections import Counter
 from dataclasses import replace
 
@@ -24,7 +25,11 @@ from realtime.faults import (
     ThreadDeath,
     schedule,
 )
+from realtime.latest import Latest
+from realtime.pipeline import Limits
+from realtime.policy import FailurePolicy
 from realtime.sink import NullSink
+from tests.realtime.test_pipeline import build, wearer
 
 POINTS = np.arange(10, dtype=np.float32).reshape(5, 2)
 FRAME = Frame(np.full((8, 8, 3), 7, np.uint8), 0, 0, 0)
@@ -209,3 +214,44 @@ def test_a_sink_that_breaks(kind, second, error):
 def test_a_clock_that_jumps_once(kind, hours):
     clock = FaultyClock(begun(kind), lambda: 5)
     assert [clock(), clock()] == [5 + hours * 3_600_000_000_000] * 2
+
+
+# ---- what the soak found in the pipeline -----------------------------------------------------------------------------
+
+
+def test_whatever_a_second_output_raises_the_first_goes_on():
+    pipeline, _, _, _, sink, _ = build(FailurePolicy.VEIL)
+    broken = FaultySink(NullSink(), begun("second_sink_raises"), 0.0, second=True)
+    pipeline._sinks.append(broken)
+    for index in range(3):
+        pipeline.step(wearer(index))
+    assert len(sink.pictures) == 3
+    assert "driver" in pipeline.counts.first_errors["sink null"]
+
+
+def test_whatever_the_only_output_raises_ends_the_run_with_a_hint():
+    pipeline, box, *_ = build(FailurePolicy.VEIL)
+    pipeline._sinks[:] = [FaultySink(NullSink(), begun("sink_raises"), 0.0, second=False)]
+    box.put(wearer(0))
+    with pytest.raises(SinkError, match="a driver's own error") as caught:
+        pipeline.run(threading.Event())
+    assert caught.value.hint
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_a_stall_is_seen_by_a_clock_that_ran_backwards():
+    pipeline, _, _, _, sink, clock = build(FailurePolicy.VEIL, Limits(stall_s=1.0))
+    stop, asked = threading.Event(), []
+
+    class Stalled(Latest):
+        def get(self, timeout_s):
+            asked.append(None)
+            clock.now += -3_600_000_000_000 if len(asked) == 2 else 700_000_000
+            if len(asked) > 5:
+                stop.set()
+            return wearer(0) if len(asked) == 1 else None
+
+    pipeline._frames = Stalled()
+    pipeline.run(stop)
+    assert pipeline.counts.reasons == {"source_lost": 2}
+    assert len(sink.pictures) == 3

@@ -247,3 +247,13 @@ def test_the_capture_thread_waits_for_it_and_can_be_stopped_meanwhile() -> None:
     assert thread.stop(5.0)
     with pytest.raises(Closed):
         thread.latest.get(0.0)
+
+
+def test_a_clock_that_runs_backwards_does_not_stop_the_time_stamps() -> None:
+    desk = Desk()
+    source = desk.steady()
+    frames = some(source, 3)
+    desk.now -= 3_600_000 * MS
+    frames += some(source, 3)
+    steps = [late.timestamp_ns - early.timestamp_ns for early, late in itertools.pairwise(frames)]
+    assert all(30 * MS < step < 40 * MS for step in steps), steps

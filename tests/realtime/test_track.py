@@ -282,3 +282,12 @@ def test_landmarks_that_span_nothing() -> None:
     detection = Detection(0, np.zeros(4, np.float32), np.ones((68, 2), np.float32), "points68", 1.0)
     with pytest.raises(DetectorError):
         Tracker(Script("", "")).align(detection, SIZE, 0.0)
+
+
+def test_the_square_stays_on_the_face_when_time_stands_still() -> None:
+    """After a clock that ran backwards, time stamps grew by a nanosecond, and the square stayed where the face was."""
+    tracker = Tracker(Script("", ""))
+    for i in range(40):
+        detection = face(i, (300 + 5 * i, 360), 250)
+        shown = transform(tracker.align(detection, SIZE, 1 + i * 1e-9), CORNERS)
+        assert np.abs(shown - exact(detection)).max() < 0.1 * 250
