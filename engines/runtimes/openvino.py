@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from types import ModuleType
@@ -16,6 +17,8 @@ from engines.runtimes.base import Array, Precision, RuntimeName
 from engines.runtimes.checks import check_feeds, static_shape
 
 _TELEMETRY = "openvino_telemetry"
+_ONE_AT_A_TIME = threading.RLock()
+"""Networks are loaded by several threads: none may see the package half imported, or make a second Core."""
 
 
 def import_openvino() -> ModuleType:
@@ -25,29 +28,37 @@ def import_openvino() -> ModuleType:
     folder. With ``openvino_telemetry`` hidden during the import, OpenVINO takes the silent stub that it ships for
     machines without that package; nothing on the user's disk is changed.
     """
-    if sys.modules.get("openvino") is not None:
-        return sys.modules["openvino"]
-    missing = object()
-    before: Any = sys.modules.get(_TELEMETRY, missing)
-    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # None is documented to make the import fail
-    try:
-        return importlib.import_module("openvino")
-    except ImportError as error:
-        raise MissingDependencyError(f"OpenVINO cannot be imported: {error}", hint="pip install openvino") from error
-    finally:
-        if before is missing:
-            del sys.modules[_TELEMETRY]
-        else:
-            sys.modules[_TELEMETRY] = before
+    with _ONE_AT_A_TIME:
+        if sys.modules.get("openvino") is not None:
+            return sys.modules["openvino"]
+        missing = object()
+        before: Any = sys.modules.get(_TELEMETRY, missing)
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # None is documented to make the import fail
+        try:
+            return importlib.import_module("openvino")
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"OpenVINO cannot be imported: {error}", hint="pip install openvino"
+            ) from error
+        finally:
+            if before is missing:
+                del sys.modules[_TELEMETRY]
+            else:
+                sys.modules[_TELEMETRY] = before
 
 
-@lru_cache(maxsize=1)
 def openvino_core() -> Any:
     """The process's one ``Core``, never destroyed. Raises MissingDependencyError.
 
     Each Core gives the thread a stack for signal handlers and unmaps it when it goes, while the thread may still be
     pointed at it (seen with OpenVINO 2026.4): the next signal, Ctrl-C or the end of a child, then kills the process.
     """
+    with _ONE_AT_A_TIME:
+        return _the_core()
+
+
+@lru_cache(maxsize=1)
+def _the_core() -> Any:
     return import_openvino().Core()
 
 

@@ -152,3 +152,23 @@ def test_openvino_is_imported_without_its_telemetry(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("telemetry_stub")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_threads_that_load_at_once_get_the_whole_package_and_one_core():
+    """A start loads the detector and the persona in two threads."""
+    code = (
+        "import sys, threading\n"
+        "from engines.runtimes.openvino import openvino_core\n"
+        "sys.setswitchinterval(1e-6)\n"
+        "cores, barrier = [], threading.Barrier(4)\n"
+        "def load():\n"
+        "    barrier.wait()\n"
+        "    cores.append(openvino_core())\n"
+        "threads = [threading.Thread(target=load) for _ in range(4)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]\n"
+        "assert len(cores) == 4 and len({id(core) for core in cores}) == 1, cores\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[3], check=False
+    )
+    assert done.returncode == 0, done.stderr
