@@ -132,12 +132,15 @@ class WatchingSink:
             cv2.imwrite(str(self._folder / f"uncovered-{self._findings.frames}.png"), pixels)
 
     def _recover(self, *, covered: bool, latency_ms: float) -> None:
+        now = now_ns()
         for entry in reversed(self._injector.log):
             if entry.recovered_ns is not None:
                 break
             entry.covered += covered
-            if entry.ended_ns is not None and not covered and 0 <= latency_ms < IN_TIME_MS:
-                entry.recovered_ns = now_ns()
+            in_time = not covered and 0 <= latency_ms < IN_TIME_MS
+            # A picture that was on its way when the fault ended says nothing about what comes after it.
+            if in_time and entry.ended_ns is not None and now - latency_ms * 1e6 >= entry.ended_ns:
+                entry.recovered_ns = now
 
     def close(self) -> None:
         """See ``Sink``."""
