@@ -22,7 +22,7 @@ from tests.fuzz.targets import TARGETS, Target, mutated, unpack
 from tests.fuzz.watch import Watch
 
 CORPUS = Path(__file__).parent / "corpus"
-QUICK = settings(max_examples=12, deadline=None, derandomize=True, database=None)
+QUICK = settings(max_examples=8, deadline=None, derandomize=True, database=None)
 
 
 @pytest.fixture(scope="session")
