@@ -107,7 +107,7 @@ def bars(rows: list[tuple[str, list[float], float | None]], unit: str) -> str:
             parts.append(
                 f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 3}" y2="{y + 21}" stroke="#b3261e" stroke-width="2"/>'
             )
-        parts.append(f'<text x="{left + max(middle, high) * scale + 6:.1f}" y="{y + 14}">{middle:g} {unit}</text>')
+        parts.append(f'<text x="{left + max(middle, high, budget or 0.0) * scale + 6:.1f}" y="{y + 14}">{middle:g} {unit}</text>')
     return f'<svg width="{left + width + 110}" height="{len(rows) * step + 8}" role="img">{"".join(parts)}</svg>'
 
 

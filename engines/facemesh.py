@@ -95,6 +95,7 @@ class FaceMesh:
         self._input_name = next(iter(runtime.inputs))
         self._points_name, self._score_name = sizes[POINTS * 3], sizes[1]
         self._crop = np.zeros((SIDE, SIDE, 3), np.uint8)
+        self._rgb = np.zeros((SIDE, SIDE, 3), np.uint8)
         # A region is shrunk to less than twice SIDE, and turned by up to 45 degrees.
         side = math.ceil(2 * SIDE * math.sqrt(2.0)) + 8
         self._small = np.zeros((side, side, 3), np.uint8)
@@ -108,7 +109,9 @@ class FaceMesh:
         region or the network's numbers cannot be a face's.
         """
         self._cut(pixels, roi)
-        np.multiply(self._crop[..., ::-1], np.float32(1 / 255), out=self._input[0], dtype=np.float32)
+        # Turned round first: numpy takes five times as long over pictures that it has to read backwards.
+        cv2.cvtColor(self._crop, cv2.COLOR_BGR2RGB, dst=self._rgb)
+        np.multiply(self._rgb, np.float32(1 / 255), out=self._input[0], dtype=np.float32)
         outputs = self._runtime.run({self._input_name: self._input})
         points = outputs[self._points_name].reshape(POINTS, 3)
         logit = float(outputs[self._score_name].reshape(()))
