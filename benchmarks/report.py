@@ -107,7 +107,9 @@ def bars(rows: list[tuple[str, list[float], float | None]], unit: str) -> str:
             parts.append(
                 f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 3}" y2="{y + 21}" stroke="#b3261e" stroke-width="2"/>'
             )
-        parts.append(f'<text x="{left + max(middle, high, budget or 0.0) * scale + 6:.1f}" y="{y + 14}">{middle:g} {unit}</text>')
+        parts.append(
+            f'<text x="{left + max(middle, high, budget or 0.0) * scale + 6:.1f}" y="{y + 14}">{middle:g} {unit}</text>'
+        )
     return f'<svg width="{left + width + 110}" height="{len(rows) * step + 8}" role="img">{"".join(parts)}</svg>'
 
 
@@ -207,9 +209,7 @@ def main() -> None:
     paths = sorted((HERE / "results").glob("*.jsonl")) if arguments.lines is None else arguments.lines
     rows = read_lines(paths)
     if not rows:
-        sys.exit(
-            "nothing was measured yet: bench_pipeline.py --matrix --out benchmarks/results/pipeline.jsonl"
-        )
+        sys.exit("nothing was measured yet: bench_pipeline.py --matrix --out benchmarks/results/pipeline.jsonl")
     arguments.out.write_text(page(rows, machines[arguments.machine]), encoding="utf-8")
     print(arguments.out)
 
