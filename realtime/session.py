@@ -184,7 +184,7 @@ def _governor(settings: Settings, persona: Persona, source: Source, *, live: boo
     if settings.tier is not None:  # what was asked for by name is the most that is worn
         tiers = tiers[tiers.index(persona.manifest.tier) :]
     levels = ladder(tiers)
-    return Governor(levels, tiers.index(persona.manifest.tier), 1.0 / source.fps)
+    return Governor(levels, tiers.index(persona.manifest.tier), 1.0 / max(source.fps, 1.0))
 
 
 def run_session(
