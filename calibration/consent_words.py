@@ -1,0 +1,69 @@
+"""A consent record in plain words, for the person who signs it and for everybody who meets the persona."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from calibration.consent import OPEN_KEY, WORLD, ConsentRecord, fingerprint, when
+
+_PURPOSES = {
+    "stream": "live streams",
+    "recording": "recordings",
+    "call": "video calls",
+    "film": "films",
+    "research": "research",
+}
+_MOST_FILES = 8
+
+
+def in_words(record: ConsentRecord) -> list[str]:
+    """Sentences, in the order in which a person would ask."""
+    purposes = [_PURPOSES[purpose] for purpose in record.purposes]
+    where = "everywhere" if WORLD in record.territory else f"only in {', '.join(record.territory)}"
+    lines = [
+        f"{record.subject.name} lets {record.enroller.name} make the persona {record.persona!r} of their face.",
+        f"It may be used for {_listed(purposes)}, {where}.",
+        f"It begins on {_day(record.valid_from)} and ends on {_day(record.valid_until)}.",
+        f"Everybody who sees it is told: {record.disclosure}",
+        f"It is made of {_files(len(record.footage))}:",
+        *(f"  {m.name}, {m.bytes / 1e6:.1f} MB, sha256 {m.sha256[:16]}" for m in record.footage[:_MOST_FILES]),
+    ]
+    if len(record.footage) > _MOST_FILES:
+        lines.append(f"  and {len(record.footage) - _MOST_FILES} more")
+    if record.statement is None:
+        lines.append("There is no recorded statement.")
+    else:
+        lines.append(f"{record.subject.name} also said so in {record.statement.name}.")
+    if record.revocation:
+        lines.append(f"It can be taken back at any time: {_listed(list(record.revocation))}, or with a signed file.")
+    else:
+        lines.append("It can be taken back at any time with a signed file.")
+    lines.append(f"Key of {record.enroller.name}: {fingerprint(record.enroller.key)}.")
+    if record.subject.key == OPEN_KEY:
+        return [*lines, "It is not signed; the key of the person who signs comes with the signature."]
+    lines.append(f"Key of {record.subject.name}: {fingerprint(record.subject.key)}; compare it with the person.")
+    return [*lines, f"Number of this record: {record.digest()[:16]}."]
+
+
+def standing(record: ConsentRecord, now: datetime, *, revoked: bool) -> str:
+    """One sentence: whether it holds now."""
+    if revoked:
+        return f"TAKEN BACK by {record.subject.name}: nothing may be made or shown any more."
+    if now < when(record.valid_from):
+        return "Not valid yet."
+    left = when(record.valid_until) - now
+    if left <= timedelta(0):
+        return "OVER: nothing may be made or shown any more."
+    return f"Valid now, for {left.days} more days." if left.days > 1 else "Valid now; it ends soon."
+
+
+def _day(text: str) -> str:
+    return when(text).strftime("%d %B %Y, %H:%M UTC")
+
+
+def _files(count: int) -> str:
+    return "one file" if count == 1 else f"{count} files"
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
