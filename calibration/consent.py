@@ -98,7 +98,7 @@ class ConsentRecord(_Strict):
     valid_from: Time
     valid_until: Time
     disclosure: Line
-    """What everybody who sees the persona is told; the label in the picture."""
+    """What the enroller tells everybody who sees the persona. The label in the picture does not depend on it."""
     revocation: tuple[Address, ...] = Field(max_length=4)
     """Where the person says if they take it back; see calibration.consent_revocation."""
     footage: tuple[Media, ...] = Field(min_length=1, max_length=1000)

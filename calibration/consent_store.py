@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from engines.errors import ConsentError, ConsentMissingError, RecordTamperedErro
 from engines.files import read_limited, write_atomic
 from engines.strict_json import canonical, strict_object
 
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _HINT = "check the folder's rights; personacam consent import brings a record in"
 
 
@@ -69,7 +71,7 @@ class ConsentStore:
     def record(self, digest: str) -> SignedRecord | None:
         """By digest. Raises RecordTamperedError or ConsentKeyError when the file is not what was signed."""
         path = self.folder / "records" / f"{digest}.json"
-        if not path.exists():
+        if not _DIGEST.fullmatch(digest) or not path.exists():  # a face set of a stranger may name any path
             return None
         signed = read_record(_read(path))
         if signed.digest != digest:

@@ -257,6 +257,16 @@ def test_another_person_cannot_take_a_name_that_stands(world: World, tmp_path: P
 # ---- scope, addresses ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("consent", ["invented:x", "", "../records/x", "a" * 64, "INVENTED:7"])
+def test_a_face_set_that_names_anything_else(world: World, consent: str) -> None:
+    manifest = world.faceset / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"consent": consent}))
+    world.learn()
+    for gate in (world.train, world.export):
+        with pytest.raises(ConsentMissingError):
+            gate()
+
+
 def test_purposes_and_places(world: World, tmp_path: Path) -> None:
     with pytest.raises(ConsentScopeError, match="not to film"):
         world.gate.run(world.file, [("stream",), ("film",)])
