@@ -2,6 +2,7 @@
 
     python benchmarks/bench_engine.py                            everything here; writes results/engine.json
     python benchmarks/bench_engine.py --tiers tiny base --runs 500
+    python benchmarks/bench_engine.py --detection                the detection networks too: is TensorRT faster there?
     python benchmarks/bench_engine.py prepare FOLDER             write the cases for another machine
     python benchmarks/bench_engine.py measure FOLDER --json F    there: needs numpy and TensorRT, nothing else
 
@@ -32,7 +33,10 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import engine_detection
 
 from engines.errors import PersonacamError
 from engines.runtimes.base import LiveRuntime
@@ -179,6 +183,26 @@ def cpu_rows(folder: Path, case: Row, runs: int, threads: int) -> Iterator[Row]:
         runtime.close()
 
 
+def detection(folder: Path, card: Card | None, runs: int, threads: int) -> Row:
+    """The detection networks, where ``prepare`` was asked for them; CPU runtimes too, to compare with."""
+
+    def plans(own: Path, name: str) -> Iterator[Row]:
+        for backend, module in BACKENDS.items():
+            if _missing(module) is not None or (card is None and backend == "tensorrt"):
+                continue
+            sm = ORDERED[0] if card is None else card.compute
+            row: Row = {"network": name, "runtime": backend, "precision": "fp32", "sm": f"{sm[0]}.{sm[1]}"}
+            built = build(own, backend, sm, "fp32")
+            if "error" in built:
+                yield row | {"error": built["error"]}
+                continue
+            facts = {"build_s": round(built["seconds"], 2), "plan_bytes": (own / "plan").stat().st_size}
+            yield row | facts | {"runs_here": card is not None}
+
+    rows = list(_shown(engine_detection.rows(folder, runs, threads, plans)))
+    return {"rows": rows, "verdict": engine_detection.verdict(rows)}
+
+
 def measure(folder: Path, runs: int, cpu: Callable[[Path, Row], Iterator[Row]] | None) -> Row:
     """Everything that this machine can do with the cases in ``folder``."""
     cases: list[Row] = json.loads((folder / "cases.json").read_text())
@@ -215,9 +239,9 @@ def _missing(module: str) -> str | None:
 
 def _shown(rows: Iterator[Row]) -> Iterator[Row]:
     for row in rows:
-        hidden = {"tier", "runtime", "bytes_to_card", "bytes_from_card", "weighted_layers", "runs"}
+        hidden = {"tier", "network", "runtime", "bytes_to_card", "bytes_from_card", "weighted_layers", "runs"}
         text = ", ".join(f"{key} {value}" for key, value in row.items() if key not in hidden and value is not None)
-        print(f"{row['tier']:6} {row['runtime']:13} {text}", flush=True)
+        print(f"{row.get('tier', row.get('network')):9} {row['runtime']:13} {text}", flush=True)
         yield row
 
 
@@ -238,6 +262,7 @@ def main() -> None:
     parser.add_argument("--tiers", nargs="+", default=list(TIERS))
     parser.add_argument("--runs", type=int, default=1000, help="timed frames; a tenth of it on the CPU")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU runtimes")
+    parser.add_argument("--detection", action="store_true", help="measure the detection networks as well")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the result goes")
     arguments = parser.parse_args()
     if arguments.what != "all" and arguments.folder is None:
@@ -253,9 +278,13 @@ def main() -> None:
 
             for case in prepare(folder, arguments.tiers):
                 print(f"{case.tier}: {case.gflop:.2f} GFLOP, {case.parameters / 1e6:.2f} M weights ({case.weights})")
+            if arguments.detection:
+                engine_detection.prepare(folder)
         if arguments.what == "prepare":
             return
         result = measure(folder, arguments.runs, None if arguments.what == "measure" else cpu)
+        if (folder / "detection").is_dir():
+            result["detection"] = detection(folder, find_card(), arguments.runs, arguments.threads)
     for line in result["not_run"]:
         print(f"not run: {line}")
     arguments.json.write_text(json.dumps(result, indent=1) + "\n")

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from calibration.people.render import Renderer
 from calibration.people.state import random_state
 from calibration.plan import Part, SetPlan
 from engines.errors import PersonacamError, RenderError
+from engines.facemesh import load_facemesh, look
 from engines.faceset import Faces, FaceSetInfo
 from engines.faceset_writer import EncodedShard, FaceSetWriter, encode_shard
 
@@ -132,13 +133,24 @@ def _end_with_parent() -> None:
 
 def _crops(renderer: Renderer, job: ShardJob, states: tuple[int, ...]) -> Iterator[CropTruth]:
     person = job.person
-    return shoot_crops(
+    crops = shoot_crops(
         renderer,
         person.who,
         [random_state(seed) for seed in states],
         as_persona=person.role == "persona",
         options=replace(job.options, style=person.style or job.options.style),
     )
+    return _as_seen(crops) if job.options.seen_mesh else crops
+
+
+def _as_seen(crops: Iterator[CropTruth]) -> Iterator[CropTruth]:
+    """The crops with the mesh that Face Mesh sees in them, NaN where it sees no face."""
+    with closing(load_facemesh()) as facemesh:
+        for crop in crops:
+            truth = crop.extras["mesh"]
+            found = look(facemesh, crop.pixels, truth)
+            mesh = np.full_like(truth, np.nan) if found is None else found[:, :2].astype(np.float32)
+            yield replace(crop, extras={**crop.extras, "mesh": mesh})
 
 
 def _encode(job: ShardJob, states: tuple[int, ...], truths: list[CropTruth]) -> EncodedShard:
@@ -189,12 +201,15 @@ def build_dataset(plan: SetPlan, folder: Path, *, jobs: int = 2, progress: Progr
     ``jobs`` changes a byte of the set. Raises RenderError when a process dies (out of memory, no OpenGL), DataError
     when the folder holds another set or cannot be written, SettingsError for a plan that makes no sense.
     """
-    writer = FaceSetWriter(folder, plan.info())
+    with FaceSetWriter(folder, plan.info()) as writer:
+        _render_missing(plan, writer, jobs, progress or (lambda _done, _total: None))
+
+
+def _render_missing(plan: SetPlan, writer: FaceSetWriter, jobs: int, say: ProgressCallback) -> None:
     shards = _jobs(plan)
     todo = [job for job in shards if not writer.finished(job.person.name) >= set(job.states)]
     total, missing = (sum(len(job.states) for job in some) for some in (shards, todo))
     before = total - missing
-    say = progress or (lambda _done, _total: None)
     say(before, total)
     if not todo:
         return

@@ -34,6 +34,7 @@ MOST_ATTEMPTS = 50
 PREVIEW_SIZE = 384
 _SHEET_CODES = 6
 NOT_ENROLLED = "not one of the enrolled people"
+NOT_COMPARED = "compared with nobody, because nobody is enrolled here"
 
 Vector = NDArray[np.float64]
 Embed = Callable[[NDArray[np.uint8]], "Vector | None"]
@@ -49,6 +50,11 @@ class Invention:
     """Of each sample before: attempt, and whom it came near at which distance, or that it showed no face."""
     nearest: float | None
     """Distance to the nearest enrolled persona; None where nobody is enrolled."""
+
+    @property
+    def statement(self) -> str:
+        """What the comparison says."""
+        return NOT_COMPARED if self.nearest is None else NOT_ENROLLED
 
 
 def invented_space(bundle: Bundle) -> IdentitySpace:
@@ -118,7 +124,7 @@ def write_invented(
             "coordinates": [round(float(v), 5) for v in face.coordinates],
             "rejected": list(invention.rejected),
             "nearest_enrolled": invention.nearest,
-            "statement": NOT_ENROLLED,
+            "statement": invention.statement,
             "trunk_sha256": universal.people.meta["trunk_sha256"],
             **about,
         },

@@ -121,17 +121,16 @@ def typical_seconds(backend: Backend, graph_bytes: int) -> float:
 def build_plan(request: BuildRequest, progress: Progress | None = None) -> Plan:
     """Compile. Takes seconds (TensorRT-RTX) to minutes, during which the interpreter is free for others.
 
-    Raises BuildError when the backend is not there or cannot build for that GPU, PlanRefusedError when it made a plan
-    of another precision.
+    Raises BuildError when the backend is not there, cannot build for that GPU or finds no room for its files, and
+    PlanRefusedError when it made a plan of another precision.
     """
     graph = live_graph(request.onnx, request.precision)
-    with tempfile.TemporaryDirectory(prefix="personacam-build-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        wanted = {"backend": request.backend, "sm": list(request.sm), "precision": request.precision}
-        (folder / "request.json").write_text(json.dumps(wanted))
-        (folder / "model.onnx").write_bytes(graph)
-        result = _run_worker(folder, typical_seconds(request.backend, len(graph)), progress)
-        data = (folder / "plan").read_bytes()
+    try:
+        with tempfile.TemporaryDirectory(prefix="personacam-build-", ignore_cleanup_errors=True) as name:
+            result, data = _built(Path(name), graph, request, progress)
+    except OSError as error:
+        place = f"the folder for temporary files, {tempfile.gettempdir()}"
+        raise BuildError(f"the build failed: {error.strerror}", hint=f"look at {place}") from error
     check_precision(request.precision, result["layers"], result["source"], len(data), count_weights(graph))
     return Plan(
         data,
@@ -144,6 +143,17 @@ def build_plan(request: BuildRequest, progress: Progress | None = None) -> Plan:
         result["layers"]["heavy"],
         result["source"],
     )
+
+
+def _built(
+    folder: Path, graph: bytes, request: BuildRequest, progress: Progress | None
+) -> tuple[dict[str, Any], bytes]:
+    """The worker's result, and the plan."""
+    wanted = {"backend": request.backend, "sm": list(request.sm), "precision": request.precision}
+    (folder / "request.json").write_text(json.dumps(wanted))
+    (folder / "model.onnx").write_bytes(graph)
+    result = _run_worker(folder, typical_seconds(request.backend, len(graph)), progress)
+    return result, (folder / "plan").read_bytes()
 
 
 def _run_worker(folder: Path, typical_s: float, progress: Progress | None) -> dict[str, Any]:

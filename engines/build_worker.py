@@ -30,8 +30,8 @@ from typing import Any
 
 MODULES = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 """Backend -> package."""
-HEAVY = re.compile(r"conv|gemm|matmul|matrix_?multiply|fully_?connected|\bfc\b", re.IGNORECASE)
-"""Layers that hold the weights: their precision is that of the plan."""
+HEAVY = re.compile(r"conv|correlation|gemm|matmul|matrix_?multiply|fully_?connected|\bfc\b", re.IGNORECASE)
+"""Layers that hold the weights: their precision is that of the plan. "correlation" is a convolution on Blackwell."""
 WORKSPACE_BYTES = 1 << 30
 """Of scratch memory on the card, for ``tensorrt``; RTX chooses itself."""
 _WORDS = re.compile(r"FP16|HALF|FP32|FLOAT|UINT8|INT8|INT32|INT64|BOOL")
@@ -64,7 +64,8 @@ def build(folder: Path) -> dict[str, Any]:
     (folder / "plan").write_bytes(plan)
     result = {"version": trt.__version__, "source": "graph", "layers": graph_layers(network)}
     inspected = _inspected(trt, log, plan)
-    if inspected is not None:
+    # One compiled block for the whole network tells nothing; then the graph decides, together with the plan's size.
+    if inspected is not None and inspected["heavy"].keys() & {"fp16", "fp32"}:
         result |= {"source": "inspector", "layers": inspected}
     return result | {"seconds": time.perf_counter() - started}
 
@@ -134,7 +135,7 @@ def _network_flags(trt: ModuleType) -> int:
 
 def _configure(trt: ModuleType, config: Any, precision: str) -> None:
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the inspector then tells precisions
-    weak = not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
+    weak = hasattr(trt.BuilderFlag, "FP16") and not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
     if weak and precision == "fp16":
         config.set_flag(trt.BuilderFlag.FP16)
     if precision == "fp32":

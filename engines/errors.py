@@ -16,7 +16,20 @@
     |-- PersonaError             a persona file
     |   |-- PersonaNotFoundError
     |   `-- PersonaFormatError       damaged, tampered with, too large, or not a persona
+    |       |-- ManifestTamperedError    the manifest is not the one that was signed
+    |       `-- WeightsTamperedError     a network is not the one that the manifest names
     |-- ConsentError             no valid consent record for a real person
+    |   |-- ConsentMissingError      there is none
+    |   |-- RecordTamperedError      damaged, or changed after it was signed
+    |   |-- ConsentKeyError          signed with another key than it should be
+    |   |-- ConsentNotYetValidError  it begins later
+    |   |-- ConsentExpiredError      it is over
+    |   |-- ConsentClockError        this computer's clock was set back
+    |   |-- ConsentRevokedError      the person took it back
+    |   |-- RevocationUnknownError   whether the person took it back could not be found out
+    |   |-- ConsentScopeError        it does not cover this purpose or this country
+    |   `-- ConsentFootageError      it was given for other footage
+    |-- AuditError               the log of what was done with personas of real people
     |-- DataError                a data set or checkpoint is damaged or foreign
     |-- ExportError              the exported graph does not agree with the network
     |-- BuildError               a TensorRT plan could not be built
@@ -137,8 +150,60 @@ class PersonaFormatError(PersonaError):
     """Damaged, tampered with, too large, or not a persona file."""
 
 
+class ManifestTamperedError(PersonaFormatError):
+    """The manifest of a persona or of a face set is not the one that was signed or logged."""
+
+
+class WeightsTamperedError(PersonaFormatError):
+    """A network is not the one that its manifest names."""
+
+
 class ConsentError(PersonacamError):
     """No valid consent record for the real person that a persona shows."""
+
+
+class ConsentMissingError(ConsentError):
+    """There is no consent record."""
+
+
+class RecordTamperedError(ConsentError):
+    """A consent record that is damaged, or was changed after it was signed."""
+
+
+class ConsentKeyError(ConsentError):
+    """Signed with another key than the record names, or than the persona was made with."""
+
+
+class ConsentNotYetValidError(ConsentError):
+    """The consent begins later."""
+
+
+class ConsentExpiredError(ConsentError):
+    """The consent is over."""
+
+
+class ConsentClockError(ConsentError):
+    """The clock of this computer shows an earlier time than it did before."""
+
+
+class ConsentRevokedError(ConsentError):
+    """The person took the consent back."""
+
+
+class RevocationUnknownError(ConsentError):
+    """Whether the person took the consent back could not be found out."""
+
+
+class ConsentScopeError(ConsentError):
+    """The consent does not cover what is wanted: another purpose, another country."""
+
+
+class ConsentFootageError(ConsentError):
+    """The consent was given for other footage."""
+
+
+class AuditError(PersonacamError):
+    """The log of what was done with personas of real people cannot be written, or is not what was written."""
 
 
 class DataError(PersonacamError):

@@ -17,6 +17,7 @@ from engines.errors import DataError
 from engines.faceset import EXTRAS, MANIFEST, VERSION, Faces, FaceSetInfo, Role, ShardEntry, Split, read_index
 from engines.faceset_codec import I64, encode_crop, encode_png, npz_bytes, pack
 from engines.files import claim_folder, write_atomic
+from engines.folder_lock import LOCK, FolderLock
 from engines.types import U8
 
 _NAME = re.compile(r"\w[\w.-]*")
@@ -87,8 +88,9 @@ def _differences(there: FaceSetInfo, wanted: FaceSetInfo) -> str:
 class FaceSetWriter:
     """Adds identities to a folder. Finished shards survive a kill; opening the folder again continues it.
 
-    Raises DataError when the folder holds another set or a damaged manifest, or cannot be written. One process at a
-    time: two that write into one folder forget one another's shards.
+    Raises DataError when the folder holds another set or a damaged manifest, cannot be written, or while another
+    writer has it: two that write into one folder would forget one another's shards. ``close`` lets the next one in, as
+    do the end of a ``with`` block and of the writer.
     """
 
     def __init__(self, folder: Path, info: FaceSetInfo) -> None:
@@ -99,9 +101,14 @@ class FaceSetWriter:
         for name in info.extras:
             info.extra_shape(name)
         try:
-            claim_folder(folder, MANIFEST)
+            claim_folder(folder, LOCK if (folder / LOCK).exists() else MANIFEST)
+            self._lock = FolderLock(folder)
             if not (folder / MANIFEST).exists():
                 self._write_manifest()
+        except BlockingIOError as error:
+            raise DataError(
+                f"somebody else is writing to {folder}", hint="wait until that is done or end it; this goes on then"
+            ) from error
         except OSError as error:
             raise DataError(f"cannot write to the folder {folder}: {error}", hint="choose another folder") from error
         index = read_index(folder)
@@ -111,6 +118,16 @@ class FaceSetWriter:
             )
         for shard in index.shards:
             self._remember(shard)
+
+    def __enter__(self) -> FaceSetWriter:  # noqa: PYI034 - Self needs Python 3.11
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let another writer in. Nothing must be added afterwards."""
+        self._lock.release()
 
     def finished(self, identity: str) -> set[int]:
         """States of an identity that are safely on disk."""
@@ -200,6 +217,8 @@ class FaceSetWriter:
             "count": sum(len(s.states) for s in shards),
             "identities": people,
         }
+        if not self.info.footage:
+            del head["footage"]  # sets of invented people stay the same to the byte
         # One line a shard: with an indent, every state would have its own.
         lines = ",\n".join(json.dumps({**asdict(s), "count": len(s.states)}) for s in shards)
         text = f'{json.dumps(head, indent=1)[:-2]},\n "shards": [\n{lines}\n]}}\n'

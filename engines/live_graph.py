@@ -31,7 +31,7 @@ from engines.onnx_fold import infer_folded
 
 PlanPrecision = Literal["fp16", "fp32"]
 
-LIVE_VERSION = 1
+LIVE_VERSION = 2
 """Changes when this module makes another graph of the same file: plans that were built before are then not used."""
 OPSETS = range(13, 24)
 """Operator sets in which every operator that is added or kept here means the same."""
@@ -43,6 +43,9 @@ LIMITS: Mapping[str, tuple[float, float, float]] = {
 }
 """Input -> least and largest value that is let through, and what takes the place of one that is not finite."""
 F16_MAX = float(np.finfo(np.float16).max)
+HEALTH_SCALE = 2.0**-20
+"""A picture has fewer numbers than 2**20, so a sum of them, made so much smaller, does not overflow even in FP16, in
+which builders of weak types (TensorRT 8.5) may compute what the graph has in FP32."""
 HEAVY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Computed in FP16. Their sums are the runtime's business."""
 _COMPARISONS = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or"})
@@ -323,8 +326,9 @@ def _write_code(writer: _Writer, pictures: Iterable[str]) -> None:
     single = TensorProto.FLOAT
     verdict = ""
     for i, name in enumerate(pictures):
-        total = [writer.cast(name, single), writer.ints(1, 2, 3)]
-        writer.add("ReduceSum", total, f"health.{i}", single, keepdims=0)
+        small = [writer.cast(name, single), writer.scalar(HEALTH_SCALE, single)]
+        writer.add("Mul", small, f"health.{i}.small", single)
+        writer.add("ReduceSum", [f"health.{i}.small", writer.ints(1, 2, 3)], f"health.{i}", single, keepdims=0)
         writer.add("Abs", [f"health.{i}"], f"health.{i}.abs", single)
         writer.add("Less", [f"health.{i}.abs", writer.scalar(1e30, single)], f"health.{i}.ok")
         if verdict:

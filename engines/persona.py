@@ -8,8 +8,12 @@
     decoder.safetensors  for further training (optional)
     preview.webp         a portrait (optional)
     report.json          metrics and training facts
-    consent.json         only for a real person
+    consent.json         only for a real person: the signed consent record (see calibration.consent)
     signature            Ed25519 over manifest.json, with the public key (optional for invented people)
+
+What a real person's file proves: the record names the enroller's key, the enroller's signature covers the manifest, and
+the manifest covers every member and the digests of footage, face set and weights that came before them. Whether the
+record itself is valid is not decided here: who reads such a file brings an ``Admit`` that decides, or is refused.
 
 Members are stored uncompressed, so what a file takes on disk is what it takes in memory. A name stands for one value in
 ONNX, so the output picture is called "swap" and not "face".
@@ -20,21 +24,29 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
-import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from engines.errors import ConsentError, PersonaFormatError, PersonaNotFoundError
-from engines.files import write_atomic
+from engines.errors import (
+    ConsentError,
+    ConsentMissingError,
+    ManifestTamperedError,
+    PersonaFormatError,
+    PersonaNotFoundError,
+    RecordTamperedError,
+    WeightsTamperedError,
+)
+from engines.files import read_limited, write_atomic
 from engines.mesh_subset import MESH_SUBSET
 from engines.onnx_guard import check_onnx
-from engines.persona_zip import MAX_FILE_BYTES, MEMBER_LIMITS, pack, unpack
+from engines.persona_zip import MAX_FILE_BYTES, MEMBER_LIMITS, check_contents, pack, unpack
 from engines.signature import sign, verify
+from engines.strict_json import finite, strict_object
 
 SUFFIX = ".persona"
 _LIST = "personacam personas list shows what there is"
@@ -73,6 +85,21 @@ class CodeReference(BaseModel):
         return self
 
 
+class Chain(BaseModel):
+    """What a real person's persona was made of, so that every step can be held against the one before."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    consent: Sha256
+    """Digest of the consent record."""
+    footage: tuple[Sha256, ...] = Field(min_length=1, max_length=1000)
+    """Of every file that faces were taken from; of the model itself when it was imported."""
+    faceset: Sha256 | None
+    """Of the face set's manifest; None: an imported model."""
+    weights: Sha256
+    """Of the trained weights before they were exported."""
+
+
 class Manifest(BaseModel):
     """What a persona is. ``members`` is filled in by :func:`write_persona`."""
 
@@ -101,6 +128,8 @@ class Manifest(BaseModel):
     """What a wearer's codes are calibrated to; None: not known."""
     seed: int | None = Field(default=None, ge=0)
     """Of the invented person; it takes the place of a consent record."""
+    chain: Chain | None = None
+    """Only of a real person, and always of one."""
     created_by: Line
     members: dict[str, Sha256] = Field(default_factory=dict)
     """Name of every other member except the signature -> sha256."""
@@ -109,6 +138,8 @@ class Manifest(BaseModel):
     def _seed_fits_kind(self) -> Manifest:
         if (self.kind == "invented") != (self.seed is not None):
             raise ValueError("an invented person has a seed, a real person has none")
+        if self.kind == "invented" and self.chain is not None:
+            raise ValueError("an invented person has no chain of consent")
         return self
 
     @model_validator(mode="after")
@@ -148,36 +179,70 @@ class Persona:
     path: Path
     signed_by: str | None
     """Public key (hex) of the valid signature, if there is one. It says who, not that they may be trusted."""
+    consent: bytes | None = None
+    """A real person's ``consent.json``."""
+    valid_until: float | None = None
+    """When a real person's consent ends, seconds since 1970: set by the gate that let a run begin."""
 
 
-def require_invented(manifest: Manifest) -> None:
-    """Raises ConsentError for a real person: there is no consent system yet that could let them in."""
-    if manifest.kind == "person":
-        raise ConsentError(
-            f"{manifest.name} is a real person, and personas of real people cannot be used yet",
-            hint="use a persona of an invented person: personacam personas list",
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a real person's file says about its consent, before anybody decided whether that is enough."""
+
+    manifest: Manifest
+    chain: Chain
+    consent: bytes
+    """``consent.json``; the manifest names its sha256."""
+    signed_by: str
+    """Public key (hex) that signed the manifest."""
+
+
+Admit = Callable[[Claim], None]
+"""Raises ConsentError for a person who must not be shown. ``calibration.consent_gates`` has those that decide."""
+
+
+def _admit_real_person(manifest: Manifest, consent: bytes | None, signed_by: str | None, admit: Admit | None) -> None:
+    """Raises ConsentError unless there is a record, and somebody who decides about it and lets it pass."""
+    if manifest.kind == "invented":
+        if consent is not None:
+            raise PersonaFormatError("an invented person carries a consent record", hint=_NOT_OURS)
+        return
+    if consent is None or manifest.chain is None:
+        raise ConsentMissingError(
+            f"{manifest.name} is a real person, and the file holds no consent record",
+            hint="get a file with the person's record from its author, or use an invented person: personas list",
         )
+    if signed_by is None:
+        raise ManifestTamperedError(f"the manifest of {manifest.name}, a real person, is not signed", hint=_NOT_OURS)
+    if admit is None:
+        raise ConsentError(
+            f"{manifest.name} is a real person, and nothing here decides about consent",
+            hint="use a persona of an invented person here: personacam personas list",
+        )
+    admit(Claim(manifest, manifest.chain, consent, signed_by))
 
 
-def read_persona(path: Path) -> Persona:
-    """Read and verify a file completely; nothing is unpacked to disk.
+def read_persona(path: Path, *, admit: Admit | None = None) -> Persona:
+    """Read and verify a file completely; nothing is unpacked to disk. ``admit`` decides about a real person.
 
-    Raises PersonaNotFoundError, PersonaFormatError when it is damaged, tampered with or too large, and ConsentError
-    for a real person.
+    Raises PersonaNotFoundError; PersonaFormatError when it is damaged, tampered with (ManifestTamperedError,
+    WeightsTamperedError) or too large; for a real person whatever ``admit`` raises, and ConsentError without it.
     """
     data = _read_bytes(path)
     members = unpack(data)
+    _check_members(members)
+    # First, so that a changed manifest is not taken for changed members.
+    signed_by = verify(members["manifest.json"], members["signature"]) if "signature" in members else None
     manifest = _manifest(members)
     _check_hashes(manifest, members)
-    signed_by = verify(members["manifest.json"], members["signature"]) if "signature" in members else None
-    require_invented(manifest)
-    if "consent.json" in members:
-        raise PersonaFormatError("an invented person carries a consent record", hint=_NOT_OURS)
+    consent = members.get("consent.json")
+    _admit_real_person(manifest, consent, signed_by, admit)
     _check_network(manifest, members["swap.onnx"])
     report = _json_object(members["report.json"], "report.json")
     preview = members.get("preview.webp")
-    _check_contents(preview, members.get("decoder.safetensors"))
-    return Persona(manifest, members["swap.onnx"], preview, report, hashlib.sha256(data).hexdigest(), path, signed_by)
+    check_contents(preview, members.get("decoder.safetensors"))
+    digest = hashlib.sha256(data).hexdigest()
+    return Persona(manifest, members["swap.onnx"], preview, report, digest, path, signed_by, consent)
 
 
 def write_persona(
@@ -189,21 +254,26 @@ def write_persona(
     preview: bytes | None = None,
     report: Mapping[str, Any],
     key: Ed25519PrivateKey | None = None,
+    consent: bytes | None = None,
 ) -> Manifest:
     """Write a file that :func:`read_persona` accepts; the same input gives the same bytes. Returns the final manifest.
 
     Numbers in ``report`` that JSON does not know (NaN, infinity) become null. The file appears complete or not at all.
-    Raises PersonaFormatError when a member is not what it should be, ConsentError for a real person.
+    A real person needs ``consent`` and the enroller's ``key``, both from the export gate of calibration.consent_gates.
+    Raises PersonaFormatError when a member is not what it should be, ConsentError for a real person without them.
     """
-    require_invented(manifest)
+    signer = None if key is None else key.public_key().public_bytes_raw().hex()
+    _admit_real_person(manifest, consent, signer, admit=lambda _claim: None)  # it was the gate's to decide
     _check_network(manifest, swap_onnx)
-    _check_contents(preview, decoder)
-    text = json.dumps(_finite(report), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
+    check_contents(preview, decoder)
+    text = json.dumps(finite(report), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
     members = {"swap.onnx": swap_onnx, "report.json": text.encode()}
     if decoder is not None:
         members["decoder.safetensors"] = decoder
     if preview is not None:
         members["preview.webp"] = preview
+    if consent is not None:
+        members["consent.json"] = consent
     hashes = {name: hashlib.sha256(members[name]).hexdigest() for name in MEMBER_LIMITS if name in members}
     final = manifest.model_copy(update={"members": hashes})
     head = final.model_dump_json(indent=1).encode()
@@ -217,22 +287,23 @@ def write_persona(
 def _read_bytes(path: Path) -> bytes:
     """The whole file at once: what is verified is what is used, even if the file changes meanwhile."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        return read_limited(path, MAX_FILE_BYTES)
     except FileNotFoundError:
         raise PersonaNotFoundError(f"there is no file {path}", hint=_LIST) from None
     except OSError as error:
         reason = f"{path} cannot be read: {error.strerror}"
         raise PersonaFormatError(reason, hint="check the path and its rights") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise PersonaFormatError(f"{path.name} is larger than {MAX_FILE_BYTES >> 20} MiB", hint=_NOT_OURS)
-    return data
+    except ValueError as error:
+        raise PersonaFormatError(f"{path.name} is larger than {MAX_FILE_BYTES >> 20} MiB", hint=_NOT_OURS) from error
 
 
-def _manifest(members: Mapping[str, bytes]) -> Manifest:
+def _check_members(members: Mapping[str, bytes]) -> None:
     for name in ("manifest.json", "swap.onnx", "report.json"):
         if name not in members:
             raise PersonaFormatError(f"the persona has no {name}", hint=_NOT_OURS)
+
+
+def _manifest(members: Mapping[str, bytes]) -> Manifest:
     raw = _json_object(members["manifest.json"], "manifest.json")  # depth and duplicate keys are checked there
     version = raw.get("schema_version")
     if isinstance(version, int) and version > 1:
@@ -252,7 +323,11 @@ def _check_hashes(manifest: Manifest, members: Mapping[str, bytes]) -> None:
         raise PersonaFormatError(f"manifest and members disagree about {', '.join(odd)[:80]!r}", hint=_NOT_OURS)
     for name, expected in manifest.members.items():
         if hashlib.sha256(members[name]).hexdigest() != expected:
-            raise PersonaFormatError(f"{name} was changed after the persona was made", hint=_NOT_OURS)
+            reason = f"{name} was changed after the persona was made"
+            if name == "consent.json":
+                raise RecordTamperedError(reason, hint=_NOT_OURS)
+            weights = name in {"swap.onnx", "decoder.safetensors"}
+            raise (WeightsTamperedError if weights else PersonaFormatError)(reason, hint=_NOT_OURS)
 
 
 def _check_network(manifest: Manifest, swap_onnx: bytes) -> None:
@@ -266,48 +341,11 @@ def _check_network(manifest: Manifest, swap_onnx: bytes) -> None:
         )
 
 
-def _check_contents(preview: bytes | None, decoder: bytes | None) -> None:
-    """A first look at what other programs will open."""
-    if preview is not None and not (preview[:4] == b"RIFF" and preview[8:12] == b"WEBP"):
-        raise PersonaFormatError("preview.webp is no WebP picture", hint=_NOT_OURS)
-    if decoder is not None:
-        # safetensors: eight bytes of length, then that much JSON. A pickle cannot look like this.
-        length = int.from_bytes(decoder[:8], "little")
-        if len(decoder) < 10 or length > len(decoder) - 8 or decoder[8:9] != b"{":
-            raise PersonaFormatError("decoder.safetensors holds no safetensors", hint=_NOT_OURS)
-
-
 def _json_object(data: bytes, name: str) -> dict[str, Any]:
-    """Strict JSON: UTF-8, an object, no key twice, no NaN, no nesting that exhausts the stack."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        value = dict(pairs)
-        if len(value) != len(pairs):
-            raise ValueError("a key stands twice")
-        return value
-
-    def no_constant(text: str) -> NoReturn:
-        raise ValueError(f"{text} is no JSON")
-
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=no_constant)
-    except (ValueError, RecursionError) as error:
+        return strict_object(data)
+    except ValueError as error:
         raise PersonaFormatError(f"{name} is damaged: {error}", hint=_NOT_OURS) from error
-    if not isinstance(value, dict):
-        raise PersonaFormatError(f"{name} holds no object", hint=_NOT_OURS)
-    return value
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return value if value - value == 0.0 else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
-        return [_finite(item) for item in value]
-    return value
 
 
 class PersonaStore:
@@ -346,12 +384,14 @@ class PersonaStore:
 __all__ = [
     "MAX_FILE_BYTES",
     "MEMBER_LIMITS",
+    "Admit",
+    "Chain",
+    "Claim",
     "CodeReference",
     "Crop",
     "Manifest",
     "Persona",
     "PersonaStore",
     "read_persona",
-    "require_invented",
     "write_persona",
 ]

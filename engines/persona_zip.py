@@ -110,3 +110,14 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     if len(content) != info.file_size:
         raise _refuse(f"{info.filename} has not the size that the directory says")
     return content
+
+
+def check_contents(preview: bytes | None, decoder: bytes | None) -> None:
+    """A first look at what other programs will open. Raises PersonaFormatError."""
+    if preview is not None and not (preview[:4] == b"RIFF" and preview[8:12] == b"WEBP"):
+        raise PersonaFormatError("preview.webp is no WebP picture", hint=_HINT)
+    if decoder is not None:
+        # safetensors: eight bytes of length, then that much JSON. A pickle cannot look like this.
+        length = int.from_bytes(decoder[:8], "little")
+        if len(decoder) < 10 or length > len(decoder) - 8 or decoder[8:9] != b"{":
+            raise PersonaFormatError("decoder.safetensors holds no safetensors", hint=_HINT)

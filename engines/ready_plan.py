@@ -86,7 +86,7 @@ def ready_plan(
     key = plan_key(model, target, precision)
     found = cache.find(key)
     if found is not None:
-        return _kept(found, cache.path(key))
+        return _kept(found, cache.path(key), name, say)
     request = BuildRequest(model, target.backend, target.sm, precision, name)
 
     def build() -> ReadyPlan:
@@ -96,14 +96,16 @@ def ready_plan(
         lock = cache.lock(key, lambda: say("another process builds this plan; waiting for it"))
         with lock:
             found = cache.find(key)
-            return _kept(found, cache.path(key)) if found is not None else build()
+            return _kept(found, cache.path(key), name, say) if found is not None else build()
     except CacheError as error:  # no lock to be had: build without
         say(f"{error.message} ({error.hint})")
         return build()
 
 
-def _kept(found: CachedPlan, path: Path) -> ReadyPlan:
+def _kept(found: CachedPlan, path: Path, name: str, say: Callable[[str], None]) -> ReadyPlan:
     precision: PlanPrecision = "fp32" if found.info.get("precision") == "fp32" else "fp16"
+    if found.info.get("refused"):
+        say(f"{name or 'the plan'} is of FP32: FP16 was refused when it was built: {found.info['refused']}")
     return ReadyPlan(found.data, precision, path, kept=True, info=found.info)
 
 

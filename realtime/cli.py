@@ -12,7 +12,17 @@ import typer
 from rich.table import Table
 
 from engines.errors import PersonacamError, SettingsError
-from realtime import cli_devices, cli_engines, cli_gallery, cli_people, cli_report, cli_train, cli_train_stages
+from realtime import (
+    cli_audit,
+    cli_consent,
+    cli_devices,
+    cli_engines,
+    cli_gallery,
+    cli_people,
+    cli_report,
+    cli_train,
+    cli_train_stages,
+)
 from realtime.config import Settings, resolve
 from realtime.console import console, end_with, errors_explained, print_json, say
 from realtime.policy import FailurePolicy
@@ -36,6 +46,10 @@ cli_train_stages.add_verbs(cli_train.train_app)
 cli_report.add_verb(cli_train.train_app)
 cli_gallery.add_verbs(cli_train.train_app, personas_app)
 app.command("export")(cli_train.export)
+app.add_typer(cli_consent.consent_app, name="consent")
+cli_consent.add_verb(personas_app)
+app.add_typer(cli_audit.audit_app, name="audit")
+app.command("forget", epilog=cli_audit.FORGET_EXAMPLES)(cli_audit.forget)
 app.command("cameras")(cli_devices.cameras)
 app.add_typer(cli_devices.virtualcam_app, name="virtualcam")
 
@@ -104,6 +118,10 @@ def run(
             "--sink", "-o", help="virtualcam[:DEVICE], FILE.mp4, preview, null; repeat it.", show_default="virtualcam"
         ),
     ] = None,
+    purpose: Annotated[
+        str | None, typer.Option(help="Real people's personas: stream, recording, call, film or research.")
+    ] = None,
+    territory: Annotated[str | None, typer.Option(help="Real people's personas: the country you are in: DE.")] = None,
     policy: Annotated[
         FailurePolicy | None, typer.Option(help="What leaves when there is no swap.", show_default="veil")
     ] = None,
@@ -208,10 +226,11 @@ def _tiers(found: dict[str, Path]) -> dict[str, str]:
 
 def _summary(path: Path) -> dict[str, Any]:
     """What a list shows of one file; a damaged one is listed with its fault instead of hiding all others."""
+    from calibration.consent_gates import shown_only
     from engines.persona import read_persona
 
     try:
-        persona = read_persona(path)
+        persona = read_persona(path, admit=shown_only)
     except PersonacamError as error:
         return {
             "name": path.stem,
@@ -234,13 +253,15 @@ def personas_show(
     tier: Annotated[str | None, typer.Option(help="tiny, small or base.", show_default="smallest")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Everything a persona says about itself: who it is, how it was trained, how good it is."""
+    """Everything a persona says about itself: who it is, who consented, how it was trained, how good it is."""
+    from calibration.consent_gates import shown_only
     from engines.persona import read_persona
     from realtime.session import persona_store
 
     with errors_explained():
-        persona = read_persona(persona_store().find(name, tier))
-    value = persona.manifest.model_dump(mode="json") | {"sha256": persona.sha256, "report": persona.report}
+        persona = read_persona(persona_store().find(name, tier), admit=shown_only)
+        value = persona.manifest.model_dump(mode="json") | {"sha256": persona.sha256, "report": persona.report}
+        value |= cli_consent.tell(persona)
     console.print_json(data=value)
     if as_json:
         print_json(value)
@@ -267,6 +288,7 @@ def models_fetch(
 @app.command()
 def doctor(as_json: JsonFlag = False) -> None:
     """What was found: cameras, virtual camera, runtimes, personas; each problem with its repair."""
+    from calibration.consent_gates import shown_only
     from engines.persona import read_persona
     from realtime import doctor as checks
     from realtime.models import default_insightface_folder
@@ -275,7 +297,7 @@ def doctor(as_json: JsonFlag = False) -> None:
     def personas() -> Iterator[tuple[str, bool, str]]:
         for path in persona_store().list():
             try:
-                persona = read_persona(path)
+                persona = read_persona(path, admit=shown_only)
                 yield persona.manifest.name, True, f"{persona.manifest.kind}, {persona.manifest.tier}"
             except PersonacamError as error:
                 yield path.stem, False, error.message

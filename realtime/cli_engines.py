@@ -74,11 +74,12 @@ def build(
 ) -> None:
     """Build the engine of one persona, compare it with the FP32 reference, and keep it."""
     with errors_explained(as_json=as_json):
+        from calibration.consent_gates import shown_only
         from engines.persona import read_persona
         from realtime.session import persona_store
 
         target, here = _target(None if backend is None else backend.value, sm)
-        found = read_persona(persona_store().find(persona, tier))
+        found = read_persona(persona_store().find(persona, tier), admit=shown_only)  # a run asks
         ready = _ready(found, target, _cache(cache), precision.value, here=here)
     report = _report(found, target, ready)
     say(_sentence(report))
@@ -173,7 +174,8 @@ def _sentence(report: dict[str, Any]) -> str:
     weighted, agreement = report["weighted"] or {}, report["agreement"] or {}
     layers = ", ".join(f"{count} in {name}" for name, count in weighted.items())
     how = "kept from last time" if report["kept"] else f"built in {duration(report['seconds'] or 0)}"
-    read = "of the engine" if report["source"] == "inspector" else "of the graph; no card here to load the engine"
+    read = "of the engine" if report["source"] == "inspector" else "of the graph"
+    read += "; no card here that could run it" if report["gpu"] == "any" else ""
     return (
         f"{report['persona']['name']} ({report['persona']['tier']}) for SM {report['sm']} with {report['backend']}"
         f" {report['backend_version']}: {report['precision']}, {report['bytes'] / 1e6:.1f} MB, {how};"

@@ -61,6 +61,9 @@ def gallery(
     states: Annotated[int, typer.Option(min=2, help="Poses, expressions and lights.")] = 2000,
     jobs: Annotated[int, typer.Option(min=1, help="Rendering processes.")] = 2,
     device: Device = DeviceName.AUTO,
+    start_from: Annotated[
+        Path | None, typer.Option(help="A universal run of this tier whose weights the new one begins with.")
+    ] = None,
     decoders: Annotated[
         bool, typer.Option("--decoders/--no-decoders", help="Files hold the decoder too, for further training.")
     ] = False,
@@ -105,8 +108,9 @@ def gallery(
                     report = package_gallery(out, tier.value, hooks=hooks, decoders=decoders)
                 else:
                     report = train_gallery(
-                        what, out, jobs=jobs, hooks=hooks, decoders=decoders, keep_universal=keep_universal
-                    )
+                        what, out, jobs=jobs, hooks=hooks, decoders=decoders, keep_universal=keep_universal,
+                        start_from=start_from,
+                    )  # fmt: skip
             except KeyboardInterrupt:
                 raise kept() from None
     if as_json:
@@ -185,8 +189,8 @@ def invent(
 ) -> None:
     """Make a persona of nobody: a point of the identity space, in seconds.
 
-    Checked is that it is not one of the enrolled people (real people's personas on this machine, and --not-like);
-    nobody can check that it looks like no one else.
+    Checked is that it is not one of the enrolled people (real people's personas on this machine, and --not-like), if
+    there are any; nobody can check that it looks like no one else.
     """
     with errors_explained(as_json=as_json):
         need_packages("inventing people", _INVENTING)
@@ -218,7 +222,7 @@ def _invent_all(
     bundle: Bundle, space: Any, seeds: range, spread: float, sliders: dict[int, float], enrolled: dict[str, Vector],
     embed: Embed | None, out: Path, sheet: Path | None,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    from calibration.gallery_invent import NOT_ENROLLED, write_invented, write_sheet
+    from calibration.gallery_invent import SAME_PERSON, write_invented, write_sheet
     from calibration.gallery_invent import invent as find
 
     rows, faces = [], []
@@ -234,7 +238,10 @@ def _invent_all(
             | {key: report["invented"][key] for key in ("seed", "attempt", "rejected", "nearest_enrolled", "statement")}
         )
         retried = f", {len(found.rejected)} samples before were not used" if found.rejected else ""
-        say(f"{path}: {path.stat().st_size / 1e6:.2f} MB, {NOT_ENROLLED}{retried}")
+        near = "" if found.nearest is None else (
+            f" ({len(enrolled)} compared, the nearest at {found.nearest:.2f}; below {SAME_PERSON} would be one person)"
+        )  # fmt: skip
+        say(f"{path}: {path.stat().st_size / 1e6:.2f} MB, {found.statement}{near}{retried}")
     if sheet is not None:
         write_sheet(sheet, bundle, faces)
         say(f"{sheet}: look at them")
@@ -266,10 +273,11 @@ def _enrolled(bundle: Bundle, not_like: Sequence[Path]) -> tuple[dict[str, Vecto
     Also the damaged files that could not be compared. Raises PersonacamError when anything else cannot be: it would be
     left out of the check silently.
     """
+    from calibration.consent_gates import shown_only
     from engines.persona import read_persona
 
     people, damaged = _real_people()
-    people += [read_persona(path) for path in not_like]
+    people += [read_persona(path, admit=shown_only) for path in not_like]
     if not people:
         return {}, damaged, None
     from calibration.gallery_embedding import dlib_embedder
@@ -289,13 +297,14 @@ def _enrolled(bundle: Bundle, not_like: Sequence[Path]) -> tuple[dict[str, Vecto
 
 def _real_people() -> tuple[list[Persona], list[str]]:
     """Personas of kind "person" among the installed ones, and files that are damaged: those are nobody's persona."""
+    from calibration.consent_gates import shown_only
     from engines.persona import read_persona
     from realtime.session import persona_store
 
     people, damaged = [], []
     for path in persona_store().list():
         try:
-            persona = read_persona(path)
+            persona = read_persona(path, admit=shown_only)
         except PersonaFormatError as error:
             say(f"{path.name} cannot be compared: {error.message}", "yellow")
             damaged.append(path.name)

@@ -14,6 +14,7 @@ import typer
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
 
+from realtime.cli_consent import gatekeeper
 from realtime.cli_train import kept, need_packages
 from realtime.console import console, duration, errors_explained, print_json, say
 
@@ -73,6 +74,8 @@ _UNIVERSAL_EXAMPLES = """Examples:
 
     personacam train universal --data data/people --out runs/try --tier tiny --minutes 10
 
+    personacam train universal --data data/more --out runs/second --start-from runs/universal
+
     torchrun --nproc-per-node 8 -m realtime train universal --data data/people --out runs/universal --device cuda"""
 
 
@@ -88,6 +91,9 @@ def universal(
         bool, typer.Option("--mesh/--no-mesh", help="The encoder takes face mesh points beside the picture.")
     ] = True,
     device: Device = DeviceName.AUTO,
+    start_from: Annotated[
+        Path | None, typer.Option(help="A universal run of this tier whose weights the new one begins with.")
+    ] = None,
     as_json: JsonFlag = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -96,21 +102,24 @@ def universal(
     Ctrl-C saves; the same command continues. Under torchrun there is one process per GPU.
     """
     with _stage(as_json=as_json):
-        from engines.network import config
+        from engines.network import config, with_state
         from engines.universal import UniversalConfig, train_universal
+        from engines.universal_data import state_size
 
         plain = UniversalConfig()
+        index = _index(data)
         points = plain.network.mesh_points if mesh else 0
         chosen = replace(
-            plain, network=replace(config(tier.value), mesh_points=points), seed=seed, steps=steps or plain.steps,
-            max_minutes=minutes, batch=batch or plain.batch, device="cuda" if _device(device) == "cuda" else "cpu",
+            plain, network=with_state(config(tier.value), mesh_points=points, state_size=state_size(index.info)),
+            seed=seed, steps=steps or plain.steps, max_minutes=minutes, batch=batch or plain.batch,
+            device="cuda" if _device(device) == "cuda" else "cpu",
         )  # fmt: skip
-        index = _index(data)
         if dry_run:
             print_json({"stage": "universal", "data": _summary(data, index), "out": str(out), "config": asdict(chosen)})
             return
+        gatekeeper().train(None, data, out)
         with _bar("universal") as progress:
-            result = train_universal(chosen, data, out, progress)
+            result = train_universal(chosen, data, out, progress, start_from=start_from)
     if not _leads():
         return
     for name, score in result.scores.items():
@@ -166,6 +175,7 @@ def enroll(
                  "out": str(out), "plan": plan, "config": asdict(chosen)}
             )  # fmt: skip
             return
+        gatekeeper().train(identity, data, out)
         faceset = read_faceset(data, identities=[identity], extras=_points_of(data, index, run.encoder.sizes))
         with _bar(identity) as progress:
             result = learn(chosen, faceset, identity, run.encoder, run.trunk, run.people.vectors, out, progress)
@@ -223,6 +233,7 @@ def refine(
                  "config": asdict(chosen)}
             )  # fmt: skip
             return
+        gatekeeper().train(names[0] if len(names) == 1 else None, data, out)
         vectors = {name: p.vector for name, p in found.items() if p.vector is not None}
         wanted = {s.identity for s in index.shards if s.role == "wearer" or s.identity in names}
         encoder = found[names[0]].encoder

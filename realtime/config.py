@@ -39,6 +39,10 @@ class Settings(BaseModel):
     """Size of the persona's network; None takes the smallest that there is."""
     sink: tuple[str, ...] = ("virtualcam",)
     """``virtualcam[:DEVICE]``, FILE.mp4, ``preview``, ``null``; several at once."""
+    purpose: Literal["stream", "recording", "call", "film", "research"] | None = None
+    """Personas of real people: what the run is for. None: what the outputs look like."""
+    territory: str | None = Field(None, pattern=r"^[A-Z]{2}$")
+    """Personas of real people whose consent is for some countries: where this is, for example DE."""
     policy: FailurePolicy = FailurePolicy.VEIL
     """What leaves when there is no swap."""
     hold_s: float = Field(1.0, ge=0.0, le=30.0)

@@ -6,6 +6,7 @@ Without a card, or without the package for it, the runtime of any graph does all
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import threading
 import time
@@ -17,10 +18,10 @@ from engines.cache import PlanCache, default_folder, driver_release
 from engines.errors import BuildError, DeviceError, MissingDependencyError, RuntimeFailure, SettingsError
 from engines.persona import Persona
 from engines.plan_check import opened_plan
-from engines.ready_plan import Crops, Target, ready_plan
-from engines.runtimes.base import LiveRuntime, Runtime
+from engines.ready_plan import Crops, ReadyPlan, Target, plan_key, ready_plan
+from engines.runtimes.base import LivePrecision, LiveRuntime, Runtime
 from engines.runtimes.cuda import Card, Cuda, find_card
-from engines.runtimes.tensorrt import MODULES, TensorRtRuntime
+from engines.runtimes.tensorrt import MODULES, TensorRtRuntime, import_tensorrt
 from realtime.config import Settings
 from realtime.engine_switch import EngineSwitch, Opener, Say
 from realtime.swap import PlanarRuntime
@@ -86,6 +87,9 @@ def live_runtime(
             raise DeviceError(choice, hint=hint, kind="missing")
         raise MissingDependencyError(choice, hint="install it, or use --runtime auto")
     precision: PlanPrecision = "fp32" if settings.precision == "f32" else "fp16"
+    with contextlib.suppress(MissingDependencyError):  # the opener says so
+        # Loading the libraries holds the interpreter: now, while no frame waits for it.
+        import_tensorrt(choice.backend)
     return EngineSwitch(plain, plan_opener(persona, choice, precision, crops, say), say=say)
 
 
@@ -106,27 +110,37 @@ def plan_opener(
     def open_engine(stop: threading.Event) -> LiveRuntime:
         target = _target(choice)
         progress = _Progress(manifest.name, stop, say)
-        ready = ready_plan(
-            persona.swap_onnx, target, kept, crops, precision=precision, name=manifest.name, open_plan=opened_plan,
-            say=say, progress=progress,
-        )  # fmt: skip
-        progress.check()
-        if not ready.kept:
-            say(
-                f"the engine of {manifest.name} was built in {ready.info['seconds']:.1f} s, {len(ready.data) >> 20} MiB"
-            )
-        runtime = TensorRtRuntime(
-            ready.data,
-            choice.backend,
-            precision="f16" if ready.precision == "fp16" else "f32",
-            cuda=Cuda(),
-            graph=graph,
-        )
-        if runtime.engine.graph_refused is not None and graph:
-            say(f"{choice.backend} runs without a CUDA graph: {runtime.engine.graph_refused}")
-        return runtime
+
+        def ready() -> ReadyPlan:
+            plan = ready_plan(
+                persona.swap_onnx, target, kept, crops, precision=precision, name=manifest.name, open_plan=opened_plan,
+                say=say, progress=progress,
+            )  # fmt: skip
+            progress.check()
+            if not plan.kept:
+                took = f"{plan.info['seconds']:.1f} s, {len(plan.data) >> 20} MiB"
+                say(f"the engine of {manifest.name} was built in {took}")
+            return plan
+
+        plan = ready()
+        try:
+            return _loaded(plan, choice, say, graph=graph)
+        except RuntimeFailure as error:
+            # The card's own errors say nothing about the plan; a new plan that cannot be loaded would not be better.
+            if isinstance(error, DeviceError) or not plan.kept:
+                raise
+            kept.discard(plan_key(persona.swap_onnx, target, precision), f"cannot be loaded ({error.message})")
+        return _loaded(ready(), choice, say, graph=graph)
 
     return open_engine
+
+
+def _loaded(plan: ReadyPlan, choice: Choice, say: Say, *, graph: bool) -> TensorRtRuntime:
+    precision: LivePrecision = "f16" if plan.precision == "fp16" else "f32"
+    runtime = TensorRtRuntime(plan.data, choice.backend, precision=precision, cuda=Cuda(), graph=graph)
+    if runtime.engine.graph_refused is not None:
+        say(f"{choice.backend} runs without a CUDA graph: {runtime.engine.graph_refused}")
+    return runtime
 
 
 def _target(choice: Choice) -> Target:

@@ -16,7 +16,7 @@ import queue
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from engines.errors import DeviceError, PersonacamError, RuntimeFailure
@@ -44,6 +44,16 @@ class Retries:
     """So many covered frames in a row without finite numbers are a failure of the engine."""
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What is remembered of an error. The error itself would keep its frames, and so the dead engine's memory."""
+
+    message: str
+    hint: str
+    kind: str
+    """Of RuntimeFailure and DeviceError, else "failed"."""
+
+
 class EngineSwitch:
     """A ``LiveRuntime`` that is the fallback until the engine is there, and again when it is no more.
 
@@ -54,8 +64,8 @@ class EngineSwitch:
         self.crop_size, self.swap_size = fallback.crop_size, fallback.swap_size
         self.frames: Counter[LiveName] = Counter()
         """Swaps by the runtime that computed them."""
-        self.failures: list[PersonacamError] = []
-        """Of the engine, in order; whatever was raised instead of a PersonacamError is wrapped."""
+        self.failures: list[Failure] = []
+        """Of the engine, in order."""
         self._fallback = self._active = fallback
         self._open, self._say, self._retries = open_engine, say, retries
         self._ready: LiveRuntime | None = None
@@ -66,7 +76,7 @@ class EngineSwitch:
         """No worker runs."""
         self._engine: LiveRuntime | None = None
         self._calibration: tuple[F32, F32] | None = None
-        self._failed: queue.SimpleQueue[RuntimeFailure | None] = queue.SimpleQueue()
+        self._failed: queue.SimpleQueue[Failure | None] = queue.SimpleQueue()
         """The worker sleeps here while the engine runs; None ends it."""
         self._stop = threading.Event()
         self._settled = threading.Event()
@@ -94,8 +104,7 @@ class EngineSwitch:
 
     def report(self) -> dict[str, Any]:
         """For JSON: {"frames": {runtime: swaps}, "failures": [{"message", "hint", "kind"}]}."""
-        rows = [{"message": e.message, "hint": e.hint, "kind": getattr(e, "kind", "failed")} for e in self.failures]
-        return {"frames": dict(self.frames), "failures": rows}
+        return {"frames": dict(self.frames), "failures": [asdict(failure) for failure in self.failures]}
 
     # ---- the frame loop's side ---------------------------------------------------------------------------------------
 
@@ -117,7 +126,7 @@ class EngineSwitch:
 
     def _give_up(self, error: Exception) -> None:
         """Go on with the fallback, and let the worker see to the engine."""
-        failure = error if isinstance(error, RuntimeFailure) else _wrapped(error)
+        failure = _remembered(error)
         if failure.kind == "bad_output":
             self._bad += 1
             if self._bad < self._retries.bad_outputs:
@@ -178,11 +187,11 @@ class EngineSwitch:
         except Exception as error:  # noqa: BLE001 - the stream goes on without the engine whatever happened to it
             if self._stop.is_set():
                 return False
-            failure = error if isinstance(error, PersonacamError) else _wrapped(error)
+            failure = _remembered(error)
             self.failures.append(failure)
-            self._say(f"no engine: {failure}; {self._fallback.name} goes on")
+            self._say(f"no engine: {failure.message} ({failure.hint}); {self._fallback.name} goes on")
             # A missing package or a plan that is refused will not be there in five seconds.
-            return isinstance(failure, DeviceError) and failure.kind != "missing"
+            return isinstance(error, DeviceError) and error.kind != "missing"
         with self._lock:
             self._engine = engine
             if self._calibration is not None:
@@ -199,7 +208,7 @@ class EngineSwitch:
         # Numbers that are not finite come from the plan, and would come again.
         return reported.kind != "bad_output"
 
-    def _close_engine(self, failure: RuntimeFailure | None) -> None:
+    def _close_engine(self, failure: Failure | None) -> None:
         with self._lock:
             engine, self._engine = self._engine, None
         if engine is None:
@@ -218,8 +227,10 @@ class EngineSwitch:
         self._fallback.close()
 
 
-def _wrapped(error: Exception) -> RuntimeFailure:
-    return RuntimeFailure(f"{type(error).__name__}: {error}", hint="personacam doctor")
+def _remembered(error: Exception) -> Failure:
+    if isinstance(error, PersonacamError):
+        return Failure(error.message, error.hint, getattr(error, "kind", "failed"))
+    return Failure(f"{type(error).__name__}: {error}", "personacam doctor", "failed")
 
 
 def change_persona(

@@ -22,7 +22,7 @@ from typing import Protocol
 import numpy as np
 
 from engines import geometry
-from engines.errors import DetectorError, PersonacamError, RuntimeFailure, SinkError
+from engines.errors import ConsentError, DetectorError, PersonacamError, RuntimeFailure, SinkError
 from engines.mesh_subset import MESH_SUBSET, crop_points
 from engines.types import F32, F64, U8, AlignedFace, Detection, Frame, Swap
 from realtime.latest import Closed, Latest
@@ -276,7 +276,9 @@ class Pipeline:
     def _note(self, error: Exception, stage_reason: Reason) -> Reason:
         """Count a failure, tell the user the first time, and start the track afresh."""
         reason = stage_reason
-        if isinstance(error, DetectorError):
+        if isinstance(error, ConsentError):
+            reason = Reason.CONSENT
+        elif isinstance(error, DetectorError):
             reason = Reason.DETECTOR_ERROR
         elif isinstance(error, RuntimeFailure):
             reason = Reason.BAD_OUTPUT if getattr(error, "kind", "") == "bad_output" else Reason.RUNTIME_ERROR

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from calibration.consent_gates import shown_only
 from engines.build import model_digest
 from engines.cache import PlanCache, PlanKey
 from engines.errors import PersonacamError
@@ -120,7 +121,7 @@ def main() -> None:
 
     path, folder = (Path(argument) for argument in sys.argv[1:3])
     try:
-        persona = read_persona(path)
+        persona = read_persona(path, admit=shown_only)  # who runs it has passed the gate
         verdict, graph = judge(persona, *wearer_crops(persona.manifest.crop_size))
         PlanCache(folder).put(cache_key(persona.swap_onnx), graph, verdict)
     except PersonacamError as error:

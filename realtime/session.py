@@ -16,12 +16,13 @@ import numpy as np
 import platformdirs
 
 from engines.errors import PersonacamError, SettingsError
-from engines.persona import Persona, read_persona
+from engines.persona import Persona
 from engines.runtimes import DEFAULT_ORDER, open_runtime
 from engines.runtimes.base import LiveRuntime, Runtime
 from engines.runtimes.onnx import OnnxRuntime
 from engines.types import F32, U8, Frame, Swap
 from realtime import compile_apart, kernels
+from realtime.admission import admitted, log_end
 from realtime.blend import BlendConfig, Blender
 from realtime.capture import CaptureThread, Source, SourceConfig, open_source
 from realtime.check_crops import demo_crops
@@ -106,7 +107,7 @@ def _is_offline(source: Source, sinks: list[Sink]) -> bool:
 
 def _network(settings: Settings, path: Path, *, say: Say) -> tuple[Persona, LiveRuntime]:
     """A persona and what runs it. The caller closes the runtime."""
-    persona = read_persona(path)
+    persona = admitted(data_folder(), path, settings.sink, settings.purpose, settings.territory, say)
     portable = open_swap_runtime(persona, settings)
     if isinstance(portable, OnnxRuntime) and portable.fell_back is not None:
         say(portable.fell_back)
@@ -261,6 +262,7 @@ def run_session(
         report = _report(settings, quality, source, capture, pipeline)
         report["startup_s"] = start.took_s
         report["error"] = None if error is None else {"message": error.message, "hint": error.hint}
+        log_end(data_folder(), quality.worn.persona, report["frames"], say)
     return Result(report, trace, error)
 
 

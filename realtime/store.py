@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from calibration.consent_gates import shown_only
 from engines.errors import PersonacamError, PersonaNotFoundError
 from engines.persona import SUFFIX, Persona, PersonaStore, read_persona
 
@@ -69,6 +70,6 @@ class TieredStore(PersonaStore):
 def tier_of(path: Path) -> str | None:
     """What a file says of itself, or None when it cannot be read."""
     try:
-        return read_persona(path).manifest.tier
+        return read_persona(path, admit=shown_only).manifest.tier
     except PersonacamError:
         return None

@@ -7,11 +7,12 @@ Two seams: a ``LiveRuntime`` takes and gives bytes itself; around a ``Runtime``,
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
 
-from engines.errors import DataError, RuntimeFailure
+from engines.errors import ConsentExpiredError, DataError, RuntimeFailure
 from engines.persona import Manifest, Persona
 from engines.runtimes.base import LiveRuntime, Precision, Runtime, RuntimeName
 from engines.types import F32, U8, AlignedFace, Swap
@@ -79,6 +80,7 @@ class Swapper:
         """``runtime`` runs ``persona.swap_onnx``. Raises RuntimeFailure when it runs something else."""
         self._manifest = persona.manifest
         self._live = _live(persona, runtime)
+        self._until = _until(persona)
         self.crop_size = persona.manifest.crop_size
         """S: side of the aligned faces that :meth:`swap` takes."""
         self.swap_size = persona.manifest.output_size
@@ -119,13 +121,20 @@ class Swapper:
             except DataError:
                 self._wearer = None
             self._next = persona.manifest, live, exchanged
+            self._until = _until(persona)
 
     def swap(self, face: AlignedFace) -> Swap:
         """The persona's face. Its arrays belong to the swapper until the next call.
 
         A network that takes mesh points gets those of ``face``; without them the picture alone decides. Raises
-        RuntimeFailure when the network cannot run, and with kind ``bad_output`` when it gave NaN or infinities.
+        RuntimeFailure when the network cannot run, and with kind ``bad_output`` when it gave NaN or infinities, and
+        ConsentExpiredError once a real person's consent is over.
         """
+        if self._until is not None and (time.time() >= self._until[0] or time.monotonic() >= self._until[1]):
+            raise ConsentExpiredError(
+                "the consent of the person who is worn is over",
+                hint="end the run; personacam consent request asks for a new record",
+            )
         if face.pixels.shape != (self.crop_size, self.crop_size, 3):
             raise RuntimeFailure(
                 f"an aligned face of {face.pixels.shape}, not of side {self.crop_size}",
@@ -143,6 +152,13 @@ class Swapper:
                 return
             self._manifest, self._live, exchanged = following
         exchanged()
+
+
+def _until(persona: Persona) -> tuple[float, float] | None:
+    """When a real person's consent ends, by the wall clock and, for a clock that is set back, by the monotonic one."""
+    if persona.valid_until is None:
+        return None
+    return persona.valid_until, time.monotonic() + persona.valid_until - time.time()
 
 
 def _live(persona: Persona, runtime: Runtime | LiveRuntime) -> LiveRuntime:

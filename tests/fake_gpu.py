@@ -1,13 +1,17 @@
 """A graphics card of numpy: a driver that queues work until somebody waits for it, and a TensorRT that uses it.
 
 Memory on the "card" is ordinary memory at its own addresses, so what was not copied is not there. Work in a stream
-happens when the stream is waited for and not before: whoever reads too early reads old numbers.
+happens when the stream is waited for and not before: whoever reads too early reads old numbers. As in the real driver,
+a thread in which no context was made current gets CUDA_ERROR_INVALID_CONTEXT, and memory made while a stream is being
+captured breaks the capture.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
+import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from enum import Enum
@@ -17,12 +21,17 @@ from typing import Any
 import numpy as np
 
 OOM, NO_DEVICE, ILLEGAL_ADDRESS, INVALID_VALUE = 2, 100, 700, 1
+INVALID_CONTEXT, CAPTURE_UNSUPPORTED = 201, 900
 NAMES = {
     OOM: "CUDA_ERROR_OUT_OF_MEMORY",
     NO_DEVICE: "CUDA_ERROR_NO_DEVICE",
     ILLEGAL_ADDRESS: "CUDA_ERROR_ILLEGAL_ADDRESS",
+    INVALID_CONTEXT: "CUDA_ERROR_INVALID_CONTEXT",
+    CAPTURE_UNSUPPORTED: "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
 }
 CONTEXT, DEVICE = 0xC0DE, 0
+WITHOUT_CONTEXT = ("cuInit", "cuDriver", "cuDevice", "cuCtxSetCurrent")
+ALLOCATES = frozenset({"cuMemAlloc", "cuMemFree", "cuMemAllocHost", "cuMemFreeHost"})
 
 
 class FakeDriver:
@@ -42,6 +51,7 @@ class FakeDriver:
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.capturing: list[Callable[[], None]] | None = None
         self._handle = 100
+        self._current = threading.local()
 
     # ---- what tests ask ----
 
@@ -67,6 +77,10 @@ class FakeDriver:
             return self.fail[name], (0,) * signature_gives
         if self.lost and name not in {"cuDevicePrimaryCtxReset", "cuDevicePrimaryCtxRelease"}:
             return ILLEGAL_ADDRESS, (0,) * signature_gives
+        if not name.startswith(WITHOUT_CONTEXT) and getattr(self._current, "context", 0) != CONTEXT:
+            return INVALID_CONTEXT, (0,) * signature_gives
+        if self.capturing is not None and name in ALLOCATES:
+            return CAPTURE_UNSUPPORTED, (0,) * signature_gives
         result = getattr(self, name)(*arguments)
         return 0, result if isinstance(result, tuple) else () if result is None else (result,)
 
@@ -100,6 +114,7 @@ class FakeDriver:
 
     def cuCtxSetCurrent(self, context):
         assert context == CONTEXT
+        self._current.context = context
 
     def cuMemGetInfo(self):
         return 20 << 30, 24 << 30
@@ -279,7 +294,12 @@ class FakeEngine:
         return self.tensors[name][2]
 
     def create_execution_context(self):
-        return None if self.trt.no_context else FakeContext(self.trt, self)
+        return None if self.trt.no_context else self.trt._watched("context", FakeContext(self.trt, self))
+
+
+class FakeRuntime:
+    def __init__(self, trt: FakeTensorRt) -> None:
+        self.deserialize_cuda_engine = trt._deserialize
 
 
 class OrtEngine(FakeEngine):
@@ -310,13 +330,20 @@ class FakeTensorRt(SimpleNamespace):
 
     def Runtime(self, logger):
         self.logger = logger
-        return SimpleNamespace(deserialize_cuda_engine=self._deserialize)
+        return self._watched("runtime", FakeRuntime(self))
+
+    def _watched(self, name: str, thing: Any) -> Any:
+        def gone() -> None:
+            self.driver.calls.append(f"~{name}")
+
+        weakref.finalize(thing, gone).atexit = False
+        return thing
 
     def _deserialize(self, plan):
         if len(plan) > 4096:
-            return OrtEngine(self, plan)
+            return self._watched("engine", OrtEngine(self, plan))
         try:
-            return FakeEngine(self, json.loads(plan))
+            return self._watched("engine", FakeEngine(self, json.loads(plan)))
         except ValueError:
             self.logger.log(Severity.ERROR, "IRuntime::deserializeCudaEngine: Error Code 1: magicTag mismatch\nmore")
             return None

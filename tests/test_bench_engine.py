@@ -82,6 +82,39 @@ def test_a_plan_with_and_without_a_graph(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "magicTag" in bench.run_plan(b"no plan", "tensorrt", CASE, data, card, 30, graph=True)["error"]
 
 
+def test_detection_networks_are_compared_with_the_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    driver = FakeDriver()
+    monkeypatch.setitem(sys.modules, "tensorrt", FakeTensorRt(driver))
+    monkeypatch.setattr("engines.runtimes.cuda.open_driver", lambda: driver)
+    detection = sys.modules["engine_detection"]
+    monkeypatch.setattr(detection, "PASSES", 2)
+    own = tmp_path / "detection" / "facemesh"
+    own.mkdir(parents=True)
+    weights = np.random.default_rng(0).normal(size=(40, 40)).astype(np.float32)  # a "plan" of a graph has some size
+    graph = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    model = build(graph, [value("x", 1, 40)], [value("y", 1, 40)], {"w": weights}).SerializeToString()
+    (own / "model.onnx").write_bytes(model)
+    fed = np.random.default_rng(1).normal(size=(2, 1, 40)).astype(np.float32)
+    np.savez(own / "data.npz", **{"in.x": fed, "out.y": fed @ weights})
+
+    def plans(folder: Path, name: str):
+        (folder / "plan").write_bytes(model)
+        yield {"network": name, "runtime": "tensorrt", "runs_here": True}
+        yield {"network": name, "runtime": "tensorrt-rtx", "runs_here": False}
+
+    rows = list(detection.rows(tmp_path, 30, 1, plans))
+    assert [row["runtime"] for row in rows] == ["openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"]
+    assert all(row["largest_error"] < 1e-5 and 0 < row["p50_ms"] <= row["p99_ms"] for row in rows[:3])
+    assert rows[2]["cuda_graph"]
+    assert "p50_ms" not in rows[3]
+    verdict = detection.verdict(rows)
+    assert isinstance(verdict["facemesh"]["tensorrt_is_faster"], bool)
+    assert verdict["blazeface"]["tensorrt_is_faster"] is None
+    assert detection.verdict(rows[:2])["facemesh"]["tensorrt_is_faster"] is None  # not measured is not "slower"
+    np.savez(own / "data.npz", **{"in.x": fed, "out.y": 2 * (fed @ weights)})
+    assert all(row["largest_error"] > 0.1 for row in list(detection.rows(tmp_path, 30, 1, plans))[:3])
+
+
 def test_where_plans_are_measured_numpy_is_enough() -> None:
     """A machine with a card and no internet has no onnx, no cv2, no ONNX Runtime."""
     heavy = ("onnx", "onnxruntime", "openvino", "cv2", "torch", "pydantic", "numba", "av")

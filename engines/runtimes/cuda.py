@@ -180,12 +180,15 @@ class BindingsDriver:
         """``package`` is ``cuda.bindings.driver``."""
         self._package = package
         self._enums = {(name, at): getattr(package, kind) for name, at, kind in self._ENUMS}
+        # The packages of CUDA 11 keep the old call, which takes a log, under the short name.
+        flags = "cuGraphInstantiateWithFlags"
+        self._renamed = {"cuGraphInstantiate": flags} if hasattr(package, flags) else {}
 
     def call(self, name: str, *arguments: int) -> tuple[int, tuple[Any, ...]]:
         """See ``Driver``."""
         given = [self._enums[name, at](a) if (name, at) in self._enums else a for at, a in enumerate(arguments)]
         try:
-            code, *results = getattr(self._package, name)(*given)
+            code, *results = getattr(self._package, self._renamed.get(name, name))(*given)
         except RuntimeError as error:  # the package found no driver library, or one without this call
             raise DeviceError(f"no NVIDIA driver: {error}", hint=_HINTS["missing"], kind="missing") from error
         return int(code), tuple(r if isinstance(r, float) else int(r or 0) for r in results)

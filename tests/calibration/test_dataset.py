@@ -5,16 +5,17 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from calibration import dataset
 from calibration.dataset import build_dataset
-from calibration.people.footage import EXTRAS
+from calibration.people.footage import EXTRAS, shoot_crops
 from calibration.people.props.worn import Props
 from calibration.people.state import random_state
-from calibration.plan import PeoplePlan, Plan
+from calibration.plan import GalleryPlan, PeoplePlan, Plan
 from engines.errors import DataError, RenderError, SettingsError
 from engines.faceset import read_faceset, read_index
 from engines.faceset_writer import EncodedShard, FaceSetWriter
@@ -81,6 +82,22 @@ def test_everybody_is_in_every_state_with_all_truth(folder):
     same = ("expression", "gaze", "light", "props")
     assert all(np.array_equal(people[0].extras[name], people[1].extras[name]) for name in same)
     assert not np.array_equal(people[0].crops, people[1].crops)
+
+
+def test_the_gallerys_mesh_is_what_face_mesh_sees(renderer):
+    state = replace(random_state(5), yaw=0.0, pitch=0.0, roll=0.0, props=Props())
+    who = GalleryPlan(wearers=1).parts()[-1].who
+    seen, true = (
+        next(iter(shoot_crops(renderer, who, [state], as_persona=False, options=options)))
+        for options in (GalleryPlan().options(), replace(GalleryPlan().options(), seen_mesh=False))
+    )
+    assert np.array_equal(seen.extras["mesh"], true.extras["mesh"])  # the renderer knows nothing of Face Mesh
+    blank = replace(true, pixels=np.full_like(true.pixels, 128))
+    found, missed = dataset._as_seen(iter([true, blank]))
+    assert found.extras["mesh"].shape == (468, 2)
+    distance = np.linalg.norm(found.extras["mesh"] - true.extras["mesh"], axis=1)
+    assert 0.1 < distance.mean() < 0.08 * true.pixels.shape[0]
+    assert np.isnan(missed.extras["mesh"]).all()
 
 
 def test_neither_the_number_of_processes_nor_a_kill_leaves_a_trace(folder, tmp_path):

@@ -91,7 +91,12 @@ def test_the_same_seed_is_the_same_file_and_another_another(bundle, space, tmp_p
     assert (m.name, m.kind, m.seed, m.tier, m.mesh_points) == ("nobody", "invented", 7, "test", 127)
     assert m.code_reference is not None
     assert persona.preview is not None
-    assert persona.report["invented"]["statement"] == "not one of the enrolled people"
+    assert persona.report["invented"]["nearest_enrolled"] is None
+    assert "compared with nobody" in persona.report["invented"]["statement"]
+    seven = invent(bundle, space, 7, **PLAIN, enrolled={"far": np.full(128, 99.0)}, embed=embed)
+    _, report = write_invented(tmp_path / "compared.persona", "Nobody", bundle, seven, {})
+    assert report["invented"]["statement"] == "not one of the enrolled people"
+    assert report["invented"]["nearest_enrolled"] > 0.6
     assert "Earth" not in json.dumps(persona.report)
 
 
@@ -152,6 +157,21 @@ def test_the_sheet_shows_wearers_and_faces(bundle, space, tmp_path):
     faces = [invent(bundle, space, seed, **PLAIN, enrolled={}, embed=None).face for seed in (1, 2)]
     write_sheet(tmp_path / "sheet.png", bundle, faces)
     assert cv2.imread(str(tmp_path / "sheet.png")).shape == (3 * 32, 6 * 32, 3)
+
+
+def test_the_verb_says_what_was_compared(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery_embedding, "dlib_embedder", lambda: embed)
+
+    def said(*arguments):
+        done = CliRunner().invoke(app, ["personas", "invent", "--universal", str(folder), *map(str, arguments)])
+        assert done.exit_code == 0, done.output
+        return done.stderr
+
+    alone = said("--seed", 5, "--out", tmp_path / "a.persona")
+    assert "compared with nobody" in alone
+    assert "not one of" not in alone
+    beside = said("--seed", 9, "--out", tmp_path / "b.persona", "--not-like", tmp_path / "a.persona")
+    assert "not one of the enrolled people (1 compared, the nearest at" in beside
 
 
 def command(*arguments):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import importlib.util
 import json
 import os
@@ -126,6 +127,16 @@ def test_a_crash_after_the_result_does_no_harm_and_one_before_is_told(tmp_path):
     assert (caught.value.message, caught.value.hint) == ("what", "repair")
 
 
+def test_no_room_for_the_builds_files_is_a_named_error(small_model, monkeypatch):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(BuildError, match="No space left") as caught:
+        build_plan(BuildRequest(small_model, "tensorrt-rtx", (8, 9)))
+    assert "temporary files" in caught.value.hint
+
+
 def test_a_build_that_hangs_is_ended(tmp_path, monkeypatch):
     sleeper = tmp_path / "python"
     sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
@@ -195,6 +206,33 @@ def test_the_inspectors_words_are_understood():
         assert build_worker.inspector_layers(nothing) is None
 
 
+def test_convolutions_of_blackwell_are_told_apart():
+    text = inspector(("correlation", "fp32", "fp32", ""), ("kgen", "fp16", "fp16", ""))
+    assert build_worker.inspector_layers(text) == {"all": {"fp32": 1, "fp16": 1}, "heavy": {"fp32": 1}}
+
+
+@needs_rtx
+@pytest.mark.parametrize(
+    ("rows", "source"),
+    [
+        ([("CaskConvolution", "fp16", "fp16", "Half")], "inspector"),
+        ([("Myelin", "", "", "")], "graph"),  # one block, its insides unknown: no reason to refuse the plan
+        ([("PointWise", "fp16", "fp16", "")], "graph"),
+    ],
+)
+def test_an_engine_that_says_nothing_of_its_weights_is_judged_by_its_graph(
+    small_model, tmp_path, monkeypatch, rows, source
+):
+    found = build_worker.inspector_layers(inspector(*rows))
+    monkeypatch.setattr(build_worker, "_inspected", lambda trt, log, plan: found)
+    (tmp_path / "model.onnx").write_bytes(live_graph(small_model, "fp16"))
+    (tmp_path / "request.json").write_text(json.dumps({"backend": "tensorrt-rtx", "sm": [8, 9], "precision": "fp16"}))
+    result = build_worker.build(tmp_path)
+    assert result["source"] == source
+    weights = build.count_weights((tmp_path / "model.onnx").read_bytes())
+    check_precision("fp16", result["layers"], source, (tmp_path / "plan").stat().st_size, weights)
+
+
 @pytest.mark.parametrize(
     ("layers", "size", "source", "refused"),
     [
@@ -245,15 +283,17 @@ class Config:
 OLD = fake_trt("8.5.3.1", {"EXPLICIT_BATCH": 0}, ("FP16", "TF32"))
 TEN = fake_trt("10.16.1", {"EXPLICIT_BATCH": 0, "STRONGLY_TYPED": 1}, ("FP16", "TF32"))
 ELEVEN = fake_trt("11.0.0", {"STRONGLY_TYPED": 1}, ("TF32",))
+LATER = fake_trt("12.0.0", {}, ("TF32",))
+"""A TensorRT that no longer names what it cannot do without."""
 RTX = fake_trt("1.7.1", {"STRONGLY_TYPED": 1}, ("TF32",), "tensorrt_rtx")
 
 
-@pytest.mark.parametrize(("trt", "flags"), [(OLD, 1), (TEN, 3), (ELEVEN, 2), (RTX, 2)])
+@pytest.mark.parametrize(("trt", "flags"), [(OLD, 1), (TEN, 3), (ELEVEN, 2), (LATER, 0), (RTX, 2)])
 def test_networks_are_strongly_typed_where_that_is_known(trt, flags):
     assert build_worker._network_flags(trt) == flags
 
 
-@pytest.mark.parametrize("trt", [OLD, TEN, ELEVEN, RTX])
+@pytest.mark.parametrize("trt", [OLD, TEN, ELEVEN, LATER, RTX])
 def test_only_the_oldest_gets_the_fp16_flag(trt):
     half, single = Config(), Config()
     build_worker._configure(trt, half, "fp16")

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,7 @@ from engines.errors import DataError
 from engines.faceset import EXTRAS, Faces, FaceSetInfo, read_faceset, read_index
 from engines.faceset_codec import map_npz
 from engines.faceset_writer import FaceSetWriter, encode_shard
+from engines.folder_lock import FolderLock
 from tests.engines.synthetic import faces, write_cartoons
 
 INFO = FaceSetInfo(origin="cartoons 1", consent="invented:0", seeds={"people": 0}, size=40)
@@ -56,6 +59,35 @@ def test_a_folder_of_another_set_is_refused(tmp_path):
     FaceSetWriter(tmp_path, INFO)
     with pytest.raises(DataError, match="another face set"):
         FaceSetWriter(tmp_path, replace(INFO, seeds={"people": 1}))
+
+
+def test_a_second_writer_is_refused_until_the_first_is_done(tmp_path):
+    with FaceSetWriter(tmp_path, INFO) as first:
+        first.add("ann", "wearer", "train", [0], *faces(3, [0], 40))
+        with pytest.raises(DataError, match="somebody else is writing") as caught:
+            FaceSetWriter(tmp_path, INFO)
+        assert "wait" in caught.value.hint
+        assert set(read_faceset(tmp_path).faces) == {"ann"}  # reading is not writing
+        FaceSetWriter(tmp_path / "elsewhere", INFO).close()
+    second = FaceSetWriter(tmp_path, INFO)
+    second.add("bob", "wearer", "train", [0], *faces(4, [0], 40))
+    assert set(read_faceset(tmp_path).faces) == {"ann", "bob"}
+
+
+def test_the_lock_of_a_killed_writer_is_free(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from engines.folder_lock import FolderLock\n"
+        "lock = FolderLock(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline().strip() == b"held"
+        with pytest.raises(BlockingIOError):
+            FolderLock(tmp_path)
+        other.kill()
+        other.wait()
+        FolderLock(tmp_path).release()
 
 
 @pytest.mark.parametrize("states", [[0, 0], [7, 1]])

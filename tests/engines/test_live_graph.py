@@ -11,6 +11,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from engines import live_graph as live
 from engines.compact import compact
 from engines.errors import BuildError
 from engines.export import SwapGraph, to_onnx
@@ -209,3 +210,41 @@ def foreign(operator: str = "Erf", *, output: str = "swap") -> bytes:
 def test_foreign_graphs_are_refused(data, match):
     with pytest.raises(BuildError, match=match):
         live_graph(data)
+
+
+def weakly_typed(given: np.ndarray) -> np.ndarray:
+    """``code`` of a picture where everything is rounded to FP16, as a builder of weak types may do it."""
+    writer = live._Writer(half=True, opset=17)
+    writer.floats.update({"net.code": TensorProto.FLOAT, "picture": TensorProto.FLOAT16})
+    live._write_code(writer, ["picture"])
+    inputs = [
+        helper.make_tensor_value_info("net.code", TensorProto.FLOAT, (1, 3)),
+        helper.make_tensor_value_info("picture", TensorProto.FLOAT16, given.shape),
+    ]
+    outputs = [helper.make_tensor_value_info("code", TensorProto.FLOAT, (1, 3))]
+    graph = helper.make_graph(writer.nodes, "health", inputs, outputs, list(writer.tensors.values()))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    values = {"net.code": np.ones((1, 3), np.float32), "picture": given}
+    values |= {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        alone = helper.make_model(
+            helper.make_graph([node], "one", [], [onnx.ValueInfoProto(name=name) for name in node.output],
+                              [numpy_helper.from_array(np.asarray(values[n]), n) for n in node.input]),
+            opset_imports=[helper.make_opsetid("", 17)], ir_version=8,
+        )  # fmt: skip
+        session = onnxruntime.InferenceSession(alone.SerializeToString(), providers=["CPUExecutionProvider"])
+        for name, value in zip(node.output, session.run(None, {}), strict=True):
+            with np.errstate(over="ignore"):
+                rounded = value.astype(np.float16).astype(np.float32) if value.dtype == np.float32 else value
+            values[name] = rounded
+    return values["code"]
+
+
+@pytest.mark.parametrize("level", [0.5, 60000.0, -60000.0])
+def test_a_large_picture_is_sound_even_where_sums_are_fp16(level):
+    """TensorRT 8.5 knows no strong types: a sum that overflowed there would refuse every plan."""
+    picture = np.full((1, 4, 256, 256), level, np.float16)
+    np.testing.assert_array_equal(weakly_typed(picture), 1.0)
+    for bad in (np.nan, np.inf, -np.inf):
+        picture[0, 3, 255, 7] = bad
+        assert np.isnan(weakly_typed(picture)).all()

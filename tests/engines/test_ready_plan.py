@@ -81,9 +81,11 @@ def test_a_refused_fp16_is_not_built_at_every_start(model, tmp_path, monkeypatch
     monkeypatch.setattr(module, "build_checked", builds)
     cache = PlanCache(tmp_path)
     assert get(model, cache, []).precision == "fp32"
-    again = get(model, cache, [])
+    said: list[str] = []
+    again = get(model, cache, said)
     assert (again.kept, again.precision, builds.count) == (True, "fp32", 1)
     assert again.info["refused"] == "too bad"
+    assert said == ["vera is of FP32: FP16 was refused when it was built: too bad"]  # at every start
 
 
 def test_two_that_start_at_once_build_once(model, tmp_path, builds):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from engines.build import BuildRequest, Plan
+from engines.cache import PlanCache
 from engines.errors import DeviceError, MissingDependencyError, RuntimeFailure, SettingsError
 from engines.live_graph import live_graph
 from engines.persona import Persona, read_persona
@@ -18,11 +19,11 @@ from engines.runtimes import open_runtime
 from engines.runtimes.cuda import Card
 from realtime import engine_plan, session
 from realtime.config import Settings
-from realtime.engine_plan import Choice, _Progress, choose, live_runtime
+from realtime.engine_plan import Choice, _Progress, choose, live_runtime, plan_opener
 from realtime.engine_switch import EngineSwitch
 from realtime.session import run_session
 from realtime.swap import PlanarRuntime
-from tests.fake_gpu import FakeDriver, FakeTensorRt
+from tests.fake_gpu import OOM, FakeDriver, FakeTensorRt
 from tests.onnx_models import write
 
 RTX = Card("Fake 4090", (8, 9), 12080, 24 << 30)
@@ -163,6 +164,44 @@ def test_a_session_builds_once_and_runs_on_the_card(gpu) -> None:
     assert len(builds) == 1  # kept
     assert not any("building" in line for line in second)
     assert set(driver.leaks()) <= {"host"}
+
+
+def test_a_kept_plan_that_cannot_be_loaded_is_built_again(gpu, tmp_path: Path) -> None:
+    driver, _, builds = gpu
+    persona = read_persona(session.persona_store().find("vera"))
+    said: list[str] = []
+    cache = PlanCache(tmp_path / "own", say=said.append)
+    opener = plan_opener(
+        persona, Choice("tensorrt", RTX), "fp16", lambda: session.wearer_crops(128), said.append, cache=cache
+    )
+    opener(threading.Event()).close()
+    (entry,) = cache.entries()
+    cache.put(entry.key, b"of another TensorRT", entry.info)
+    said.clear()
+    opener(threading.Event()).close()
+    assert len(builds) == 2
+    assert len([line for line in said if "cannot be loaded" in line and "built again" in line]) == 1
+    opener(threading.Event()).close()
+    assert len(builds) == 2  # the new one is kept
+    driver.fail["cuMemAlloc"] = OOM
+    with pytest.raises(DeviceError):
+        opener(threading.Event())
+    assert len(builds) == 2
+    assert len(cache.entries()) == 1  # the card's fault is not the plan's
+
+
+def test_the_libraries_are_loaded_before_the_first_frame(packages, ada: Persona, monkeypatch) -> None:
+    loaded: list[str] = []
+    monkeypatch.setattr(engine_plan, "import_tensorrt", loaded.append)
+    packages("tensorrt_rtx")
+    opened(ada, RTX).close()
+    assert loaded == ["tensorrt-rtx"]
+
+    def missing(name: str):
+        raise MissingDependencyError("no", hint="x")
+
+    monkeypatch.setattr(engine_plan, "import_tensorrt", missing)
+    opened(ada, RTX).close()  # the worker says so
 
 
 def test_a_build_that_fails_leaves_the_fallback_and_the_reason(gpu, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from dataclasses import replace
@@ -16,8 +17,9 @@ from engines.runtimes.cuda import Cuda
 from engines.runtimes.tensorrt import TensorRtRuntime
 from engines.types import AlignedFace
 from engines.wearer import WearerCalibration
-from realtime import kernels
+from realtime import kernels, session
 from realtime.blend import BlendConfig, Blender
+from realtime.config import Settings
 from realtime.engine_switch import EngineSwitch, Retries, change_persona
 from realtime.latest import Latest
 from realtime.pipeline import Limits, Pipeline, Stages
@@ -314,6 +316,17 @@ def test_a_persona_of_another_size_is_refused_and_the_first_stays() -> None:
         Swapper(persona(output_size=2 * T), first)
 
 
+def test_a_tier_that_cannot_run_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The governor's other tier: two networks on a card are one too many."""
+    switch, fallback, _, _ = made(OOM, OOM, OOM)
+    fallback.fault = RuntimeFailure("x", hint="y")
+    monkeypatch.setattr(session, "_network", lambda *_, **__: (persona(), switch))
+    with pytest.raises(RuntimeFailure, match="x"):
+        session._another_tier(Settings(), "tiny", say=lambda _: None)
+    assert fallback.closed == 1
+    assert switch._stop.is_set()
+
+
 # ---- the whole path on a card of numpy -------------------------------------------------------------------------------
 
 
@@ -362,6 +375,36 @@ def test_a_lost_card_in_the_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
     assert driver.resets == 1
     assert [f.index for f in sink.frames] == list(range(index))
     assert not any(leaks(p, replace(f)) for p, f in zip(sink.pictures, sink.frames, strict=True))
+
+
+def test_failing_engines_leave_nothing_on_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one before is freed before the next one is opened, and the last one with the switch."""
+    driver = FakeDriver()
+    trt = FakeTensorRt(driver)
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    gate, there = threading.Event(), []
+
+    def open_engine(stop: threading.Event) -> TensorRtRuntime:
+        there.append(dict(driver.leaks()))
+        assert gate.wait(5)
+        return TensorRtRuntime(fake_plan(S, T, C), "tensorrt", cuda=Cuda(driver), graph=False)
+
+    switch = EngineSwitch(Live("openvino", 50), open_engine, say=lambda _: None, retries=NOW)
+    switch.start()
+    for _ in range(NOW.count + 1):
+        gate.set()
+        until(lambda: switch._ready is not None)
+        gate.clear()
+        trt.refuse = "Error Code 2: something"
+        with pytest.raises(RuntimeFailure, match="something"):
+            switch.swap(CROP, None)
+        trt.refuse = ""
+    switch._worker.join(5)
+    switch.close()
+    assert there == [{}] * (NOW.count + 1)
+    gc.collect()  # pinned memory goes with the last array that looks at it
+    assert driver.leaks() == {}
+    assert driver.contexts == 0
 
 
 class Track(FakeTrack):

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engines.errors import DetectorError, RuntimeFailure, SourceLostError
+from engines.errors import ConsentExpiredError, DetectorError, RuntimeFailure, SourceLostError
 from engines.mesh_subset import MESH_SUBSET
 from engines.persona import read_persona
 from engines.types import AlignedFace, Detection, Frame, Swap
@@ -151,6 +151,7 @@ FAULTS = {
     "runtime raises": ("swap", RuntimeFailure("x", hint="y"), Reason.RUNTIME_ERROR),
     "runtime raises anything": ("swap", MemoryError("x"), Reason.RUNTIME_ERROR),
     "empty mask": ("swap", "empty mask", Reason.EMPTY_MASK),
+    "consent is over": ("swap", ConsentExpiredError("x", hint="y"), Reason.CONSENT),
 }
 
 

@@ -209,3 +209,26 @@ def test_cuda_bindings_gives_the_same_numbers() -> None:
     with pytest.raises(DeviceError) as caught:
         driver.call("cuMemAllocHost", 10)
     assert caught.value.kind == "missing"
+
+
+@pytest.mark.parametrize("cuda_11", [True, False])
+def test_a_graph_is_instantiated_with_flags_whatever_the_package_calls_it(*, cuda_11: bool) -> None:
+    """cuda-bindings 12 and 13: cuGraphInstantiate(graph, flags). 11: (graph, log, size), and a call of its own."""
+
+    def with_flags(graph, flags):
+        return Result(0), graph + flags + 1
+
+    def with_log(graph, log, size):
+        raise AssertionError("not this one")
+
+    package = SimpleNamespace(CUdevice_attribute=Enum75, CUstreamCaptureMode=CaptureMode)
+    package.cuGraphInstantiate = with_log if cuda_11 else with_flags
+    if cuda_11:
+        package.cuGraphInstantiateWithFlags = with_flags
+    assert BindingsDriver(package).call("cuGraphInstantiate", 7, 0) == (0, (8,))
+
+
+def test_the_package_that_is_installed_has_every_call() -> None:
+    package = pytest.importorskip("cuda.bindings.driver", reason="cuda-bindings is not installed")
+    BindingsDriver(package)
+    assert [name for name in CALLS if not hasattr(package, name)] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from engines.errors import DeviceError, MissingDependencyError, RuntimeFailure
 from engines.runtimes.base import LiveRuntime
 from engines.runtimes.cuda import Cuda
 from engines.runtimes.tensorrt import Engine, TensorRtRuntime
-from tests.fake_gpu import ILLEGAL_ADDRESS, OOM, DataType, FakeDriver, FakeTensorRt, fake_plan
+from tests.fake_gpu import ILLEGAL_ADDRESS, INVALID_CONTEXT, OOM, DataType, FakeDriver, FakeTensorRt, fake_plan
 
 S, T, C = 8, 16, 4
 
@@ -111,6 +112,35 @@ def test_close_twice_leaves_nothing_but_the_last_picture(driver: FakeDriver, trt
     gc.collect()
     assert driver.leaks() == {}
     assert driver.contexts == 0
+
+
+def test_things_go_before_what_they_use(driver: FakeDriver, trt: FakeTensorRt) -> None:
+    runtime = opened(driver)
+    driver.calls.clear()
+    runtime.close()
+    assert driver.calls == [
+        "cuGraphExecDestroy", "~context", "~engine", "~runtime", "cuMemFree", "cuMemFree", "cuStreamDestroy",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("graph", [True, False])
+def test_made_in_one_thread_run_in_a_second_closed_in_a_third(
+    driver: FakeDriver, trt: FakeTensorRt, *, graph: bool
+) -> None:
+    """As the engine switch does: its worker opens and closes, the frame loop runs."""
+
+    def elsewhere(work, *arguments, **named):
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(work, *arguments, **named).result(30)
+
+    assert elsewhere(driver.call, "cuMemAlloc", 1) == (INVALID_CONTEXT, (0,))  # the fake would notice
+    runtime = elsewhere(opened, driver, graph=graph)
+    pixels = elsewhere(runtime.swap, crop(2), None)[0]
+    np.testing.assert_array_equal(pixels[::2, ::2], crop(2))
+    elsewhere(runtime.close)
+    del runtime, pixels
+    gc.collect()
+    assert driver.leaks() == {}
 
 
 def test_a_plan_that_cannot_be_captured_runs_without_a_graph(driver: FakeDriver, trt: FakeTensorRt) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tests.vm.guest.tape import SIZE
 
 _HOME = Path("/run/obs")
 _LOG = Path("/run/vm/obs.log")
+_PID = _HOME / "pid"
 _DISPLAY = ":57"
 
 
@@ -36,11 +37,11 @@ def record(device: str, seconds: float, *, fps: int = 10, limit_s: float = 300.0
         "LIBGL_ALWAYS_SOFTWARE": "1",
     }
     screen = ["Xvfb", _DISPLAY, "-screen", "0", "1024x768x24", "-nolisten", "tcp"]
-    studio = ["dbus-run-session", "--", "obs", "--collection", "T", "--profile", "T", "--startrecording"]
+    start = f"echo $$ > {_PID}; exec obs --collection T --profile T --startrecording --disable-updater --multi"
     started = time.monotonic()
     with _running(screen, environment, Path("/run/xvfb.log")):
         until(Path("/tmp/.X11-unix/X57").exists, 60.0, "Xvfb starts")
-        with _running([*studio, "--disable-updater", "--multi"], environment, _LOG) as process:
+        with _running(["dbus-run-session", "--", "sh", "-c", start], environment, _LOG) as process:
 
             def records() -> bool:
                 if process.poll() is not None:
@@ -48,14 +49,28 @@ def record(device: str, seconds: float, *, fps: int = 10, limit_s: float = 300.0
                 return "Recording Start" in _LOG.read_text(errors="replace")
 
             until(records, limit_s, "OBS records")
+            # Its muxer is a program of its own that starts late when emulated; it writes for ``seconds``, then finishes
+            # the file, because the pipe from OBS ends.
+            until(lambda: any(file.stat().st_size > 0 for file in _HOME.glob("*.mkv")), limit_s, "OBS writes")
             start_s = time.monotonic() - started
             time.sleep(seconds)
+            os.kill(int(_PID.read_text()), signal.SIGKILL)
+            until(_is_finished, limit_s, "the recording is finished", every_s=2.0)
     log = _LOG.read_text(errors="replace")
     found = _decode()
     found["start_s"] = round(start_s, 1)
     found["listed"] = [line.split("'")[1] for line in log.splitlines() if "v4l2-input: Found device" in line]
     found["log"] = [line.split(": ", 1)[-1] for line in log.splitlines() if "v4l2-input:" in line][:40]
     return found
+
+
+def _is_finished() -> bool:
+    """Whether nobody has the recording open any more."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if link.readlink().suffix == ".mkv":
+                return False
+    return True
 
 
 def _decode() -> dict[str, Any]:

@@ -84,10 +84,13 @@ class Program:
             raise NotInTime(f"the program ended with {self.status} before it said {text!r}:\n{self.said()[-1500:]}")
 
     def report(self, limit_s: float = 60.0) -> dict[str, Any]:
-        """Its JSON when it ended by itself; {} if it printed none. Raises NotInTime."""
+        """Its JSON when it ended by itself. Raises NotInTime, and RuntimeError when it printed none."""
         until(lambda: not self.alive(), limit_s, "the program ends")
         lines = [line for line in self.said().splitlines() if line.startswith("{")]
         found: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+        if "frames" not in found and "findings" not in found:
+            end = self.said()[-1500:]
+            raise RuntimeError(f"the program ended with {self.status} and without a report:\n{end}")
         if self._null and found.get("runtime", "null") != "null":
             raise RuntimeError("the persona without inference was not put on: see _wear_nothing")
         return found
