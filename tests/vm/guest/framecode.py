@@ -65,9 +65,18 @@ def read_colours(rgb: Any) -> list[list[float]]:
     return found
 
 
-def colour_error(colours: list[Any]) -> float:
+def colour_error(colours: list[Any], expected: Any = COLOURS) -> float:
     """The largest difference of a channel of a patch from what was sent, 0..255."""
-    return float(np.abs(np.array(colours, np.float64) - np.array(COLOURS, np.float64)).max())
+    return float(np.abs(np.array(colours, np.float64) - np.array(expected, np.float64)).max())
+
+
+def read_as_709(colours: Any = COLOURS) -> NDArray[np.float64]:
+    """What BT.601 colours (N, 3) look like to somebody who takes their YCbCr for BT.709's, as OBS does on Linux."""
+    rgb = np.array(colours, np.float64)
+    luma = rgb @ (0.299, 0.587, 0.114)
+    cb, cr = (rgb[:, 2] - luma) / 1.772, (rgb[:, 0] - luma) / 1.402
+    seen = np.stack([luma + 1.5748 * cr, luma - 0.187324 * cb - 0.468124 * cr, luma + 1.8556 * cb], axis=-1)
+    return seen.clip(0, 255)
 
 
 def i420_to_rgb(planes: U8, width: int, height: int) -> NDArray[np.float64]:

@@ -59,7 +59,6 @@ def record(device: str, seconds: float, *, fps: int = 10, limit_s: float = 300.0
     log = _LOG.read_text(errors="replace")
     found = _decode()
     found["start_s"] = round(start_s, 1)
-    found["listed"] = [line.split("'")[1] for line in log.splitlines() if "v4l2-input: Found device" in line]
     found["log"] = [line.split(": ", 1)[-1] for line in log.splitlines() if "v4l2-input:" in line][:40]
     return found
 
@@ -85,7 +84,12 @@ def _decode() -> dict[str, Any]:
     numbers = [framecode.read_number(picture[:, :, 1]) for picture in pictures]
     while len(numbers) > 1 and numbers[0] is None:  # the scene before the camera's first picture
         numbers.pop(0)
-    return judge(numbers, framecode.read_colours(pictures[-1]))
+    colours = framecode.read_colours(pictures[-1])
+    found = judge(numbers, colours)
+    # OBS takes every YUV webcam on Linux for BT.709 (libobs' VIDEO_CS_DEFAULT); all other clients follow the driver.
+    found["colour_error"] = round(framecode.colour_error(colours, framecode.read_as_709()), 1)
+    found["colour_error_601"] = round(framecode.colour_error(colours), 1)
+    return found
 
 
 @contextmanager

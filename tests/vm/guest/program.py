@@ -65,6 +65,14 @@ class Program:
             _become(["personacam", verb, *arguments, *steady, "--json"], self.log, null=null)
         self._null = null
 
+    def __enter__(self) -> Program:  # noqa: PYI034 - typing.Self is of Python 3.11
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing of it is left behind, whatever happened."""
+        if self.alive():
+            self.kill()
+
     def said(self) -> str:
         """What it printed up to now."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""

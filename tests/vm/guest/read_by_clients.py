@@ -20,7 +20,7 @@ _COUNT = 24
 _OBS_S = 8.0
 
 
-def start(scenario: Scenario, name: str, camera: UsbWebcam) -> tuple[Program, str]:
+def start(name: str, camera: UsbWebcam) -> Program:
     """The webcam plugged in and the program running on it, until clients can read."""
     camera.plug()
     path = devices.camera(camera.name)
@@ -28,7 +28,7 @@ def start(scenario: Scenario, name: str, camera: UsbWebcam) -> tuple[Program, st
     program = Program(name, *arguments, "--deadline-ms", "20000", null=True)
     program.wait_for("virtual camera:")
     until(lambda: devices.streams(devices.VIRTUAL), 60.0, "the virtual camera has a writer")
-    return program, path
+    return program
 
 
 def judge(scenario: Scenario, client: str, found: dict[str, Any], *, lossless: bool) -> None:
@@ -75,37 +75,43 @@ def chromium(scenario: Scenario, count: int, shown: int, seconds: float, sent: A
     return answer
 
 
-def run(scenario: Scenario) -> None:
-    """First everything at a rate that loses nothing, then the rate itself."""
-    devices.load_loopback()
-    devices.load_usb()
-    slow = UsbWebcam(scenario.tape, "Slow Webcam", SLOW_FPS)
-    with scenario.part("the program starts"):
-        program, _ = start(scenario, "slow", slow)
+def read_slowly(scenario: Scenario, camera: UsbWebcam) -> None:
+    """A rate at which nothing may be lost, read by one client after the other."""
+    with start("slow", camera) as program:
         for client in (clients.v4l2_ctl, clients.ffmpeg, clients.gstreamer):
             with scenario.part(client.__name__):
                 judge(scenario, client.__name__, client(devices.VIRTUAL, _COUNT, 120.0), lossless=True)
         with scenario.part("opencv"):
-            waiting = clients.apart(clients.opencv, devices.VIRTUAL, _COUNT, 120.0, slow.sent)
+            waiting = clients.apart(clients.opencv, devices.VIRTUAL, _COUNT, 120.0, camera.sent)
             judge(scenario, "opencv", waiting(150.0), lossless=True)
         with scenario.part("OBS"):
             found = obs.record(devices.VIRTUAL, _OBS_S)
-            listed = found.pop("listed")
-            scenario.figure("OBS log", found.pop("log"))
-            scenario.check("OBS lists personacam", any("personacam" in name for name in listed), listed)
+            log = found.pop("log")
+            opened = any(f"Start capture from {devices.VIRTUAL}" in line for line in log)
+            scenario.check("OBS opens the virtual camera", opened, log)
             judge(scenario, "OBS", found, lossless=False)
         report = program.stop()
-        scenario.check("the program ends well", program.status == 0 and not report["error"], report.get("frames"))
-    slow.close()
-    fast = UsbWebcam(scenario.tape, "Fast Webcam", 30)
-    with scenario.part("Chromium at 30 a second"):
-        program, _ = start(scenario, "fast", fast)
-        sent = [int(fast.sent.count.value)]
-        fps = chromium(scenario, 120, 4, 20.0, fast.sent)["fps"]
+    scenario.check("the program ends well", program.status == 0 and not report["error"], report["frames"])
+
+
+def read_fast(scenario: Scenario, camera: UsbWebcam) -> None:
+    """Thirty pictures a second, into Chromium."""
+    with start("fast", camera) as program:
+        before = int(camera.sent.count.value)
+        fps = chromium(scenario, 120, 4, 20.0, camera.sent)["fps"]
         enough = fps >= MIN_CHROMIUM_FPS
         scenario.check(f"30 a second reach Chromium at {MIN_CHROMIUM_FPS} or more", enough, fps, timing=True)
-        sent.append(int(fast.sent.count.value))
+        scenario.figure("webcam sent meanwhile", int(camera.sent.count.value) - before)
         report = program.stop()
-        scenario.figure("webcam sent meanwhile", sent[1] - sent[0])
-        scenario.figure("program at 30", {key: report[key] for key in ("frames", "fps", "latency_ms", "stages_ms")})
-    fast.close()
+    scenario.figure("program at 30", {key: report[key] for key in ("frames", "fps", "latency_ms", "stages_ms")})
+
+
+def run(scenario: Scenario) -> None:
+    """First everything at a rate that loses nothing, then the rate itself."""
+    devices.load_loopback()
+    devices.load_usb()
+    for name, fps, read in (("Slow Webcam", SLOW_FPS, read_slowly), ("Fast Webcam", 30, read_fast)):
+        camera = UsbWebcam(scenario.tape, name, fps)
+        with scenario.part(name):
+            read(scenario, camera)
+        camera.close()

@@ -76,8 +76,7 @@ def run(scenario: Scenario) -> None:
     holder: Holder | None = None
     rounds: list[dict[str, Any]] = []
     for number in range(1, ROUNDS + 1):
-        with scenario.part(f"start {number}"):
-            program = start(f"start{number}")
+        with scenario.part(f"start {number}"), start(f"start{number}") as program:
             up = started(program)
             if up and holder is None:
                 until(lambda: devices.streams(devices.VIRTUAL), 60.0, "the virtual camera has a writer")
@@ -91,32 +90,27 @@ def run(scenario: Scenario) -> None:
             fine = up and got > 0 and program.status == 0 and not report.get("error")
             scenario.check(f"start {number} with a client holding the device", fine, rounds[-1])
     with scenario.part("killed, then started"):
-        program = start("killed")
-        if started(program):
+        with start("killed") as program:  # killed on the way out
+            started(program)
             time.sleep(2.0)
-            program.kill()
-        program = start("after")
-        up = started(program)
-        scenario.check("a start after a kill", up, "" if up else why(program))
-        if up:
-            program.stop()
-    with scenario.part("another size"):
-        program = start("size", 1280, 720)
+        with start("after") as program:
+            up = started(program)
+            scenario.check("a start after a kill", up, "" if up else why(program))
+            with start("second") as second:
+                told = not started(second) and "is fed by" in why(second)
+                scenario.check("a second program on the same device is refused with the reason", told, why(second))
+    with scenario.part("another size"), start("size", 1280, 720) as program:
         up = started(program)
         text = why(program)
         told = not up and "640x480" in text and "close the programs" in text
         scenario.check("another size while a client holds the device is refused with the reason", told, text)
-        if up:
-            program.stop()
     if holder is not None:
         holder.close()
-    with scenario.part("the new size without the client"):
-        program = start("free", 1280, 720)
+    with scenario.part("the new size without the client"), start("free", 1280, 720) as program:
         up = started(program)
         pictures = 0
         if up:
             until(lambda: devices.streams(devices.VIRTUAL), 60.0, "the virtual camera has a writer")
             pictures = clients.apart(clients.hold, devices.VIRTUAL, 3.0)(60.0)["frames"]
-            program.stop()
         found = f"{pictures} pictures" if up else why(program)
         scenario.check("the new size once the client is gone", pictures > 0, found)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,16 +36,14 @@ def worn(scenario: Scenario, name: str, path: str, distinct: int = _DISTINCT) ->
     Gives a dict that gets the report when the program has ended.
     """
     arguments = ("--source", path, "--sink", f"virtualcam:{devices.VIRTUAL}", "--width", "640", "--height", "480")
-    program = Program(name, *arguments, "--deadline-ms", "60000")
     result: dict[str, Any] = {}
-    try:
+    with Program(name, *arguments, "--deadline-ms", "60000") as program:
         program.wait_for("virtual camera:", 300.0)
         until(lambda: devices.streams(devices.VIRTUAL), 120.0, "the virtual camera has a writer")
         numbers, picture = clients.apart(_distinct, devices.VIRTUAL, distinct, 240.0)(300.0)
         cv2.imwrite(str(_RESULTS / f"{name}.png"), picture)
         result |= {"numbers": numbers, "picture": picture}
         yield result
-    finally:
         report = program.stop(limit_s=120.0)
         result["report"] = report
     figures = {key: report[key] for key in ("frames", "fps", "latency_ms", "policy_reasons", "runtime", "precision")}
@@ -117,16 +118,17 @@ def run(scenario: Scenario) -> None:
         with scenario.part(f"usb-{kind}"):
             from_usb(scenario, kind, tape).close()
     with scenario.part("fed by ffmpeg"):
-        tape_file = str(scenario.tape / "tape.mjpeg")
-        feed = ["ffmpeg", "-loglevel", "error", "-re", "-stream_loop", "-1", "-framerate", "10", "-f", "mjpeg"]
-        feeder = subprocess.Popen([*feed, "-i", tape_file, "-c", "copy", "-f", "v4l2", devices.FED])
+        # One endless stream: ffmpeg's own -stream_loop stands still after the first round of a raw MJPEG file.
+        again = f"while cat {shlex.quote(str(scenario.tape / 'tape.mjpeg'))}; do :; done"
+        feed = f"ffmpeg -loglevel error -re -framerate 10 -f mjpeg -i - -c copy -f v4l2 {devices.FED}"
+        feeder = subprocess.Popen(["sh", "-c", f"{again} | {feed}"], start_new_session=True)
         try:
             until(lambda: devices.streams(devices.FED), 60.0, "ffmpeg feeds the loopback")
             with worn(scenario, "fed", devices.FED) as result:
                 pass
             judge_swap(scenario, "fed", result, tape)
         finally:
-            feeder.kill()
+            os.killpg(feeder.pid, signal.SIGKILL)
             feeder.wait()
     with scenario.part("vivid"):
         devices.load_vivid()

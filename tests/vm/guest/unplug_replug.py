@@ -61,29 +61,30 @@ def once(
 ) -> None:  # fmt: skip
     """Run, pull, see that the picture is covered, put it back under another number, see it live again."""
     arguments = ("--source", path.removeprefix("/dev/video"), "--sink", f"virtualcam:{devices.VIRTUAL}")
-    program = Program(name, *arguments, "--width", "640", "--height", "480", "--deadline-ms", "20000", null=True)
-    program.wait_for("virtual camera:")
-    until(lambda: devices.streams(devices.VIRTUAL), 60.0, "the virtual camera has a writer")
-    viewer = Viewer()
-    try:
-        viewer.sees(live, BACK_LIMIT_S, "the live picture")
-        keeps_number = devices.Occupied(path)
-        pull()
-        covered = viewer.sees(is_covered, AWAY_LIMIT_S, "the covered picture after the camera was pulled out")
-        scenario.check(f"{name}: covered while away", passed=True, found=f"after {covered:.1f} s")
-        if not scenario.check(f"{name}: the program waits for it", program.alive(), program.said()[-300:]):
-            return
-        new_path = replug()
-        scenario.check(f"{name}: another number", new_path != path, f"{path}, then {new_path}")
-        back = viewer.sees(live, BACK_LIMIT_S, "the live picture after the camera came back")
-        scenario.check(f"{name}: live again without a restart", program.alive(), f"after {back:.1f} s")
-        keeps_number.free()
-    finally:
-        viewer.close()
-        report = program.stop()
-        scenario.figure(f"{name}: program", {"frames": report.get("frames"), "error": report.get("error")})
-        scenario.figure(f"{name}: said", program.said().splitlines()[-12:-1])
-    scenario.check(f"{name}: it ends well", program.status == 0, program.status)
+    options = ("--width", "640", "--height", "480", "--deadline-ms", "20000")
+    with Program(name, *arguments, *options, null=True) as program:
+        program.wait_for("virtual camera:")
+        until(lambda: devices.streams(devices.VIRTUAL), 60.0, "the virtual camera has a writer")
+        viewer = Viewer()
+        try:
+            viewer.sees(live, BACK_LIMIT_S, "the live picture")
+            keeps_number = devices.Occupied(path)
+            pull()
+            covered = viewer.sees(is_covered, AWAY_LIMIT_S, "the covered picture after the camera was pulled out")
+            scenario.check(f"{name}: covered while away", passed=True, found=f"after {covered:.1f} s")
+            if not scenario.check(f"{name}: the program waits for it", program.alive(), program.said()[-300:]):
+                return
+            new_path = replug()
+            scenario.check(f"{name}: another number", new_path != path, f"{path}, then {new_path}")
+            back = viewer.sees(live, BACK_LIMIT_S, "the live picture after the camera came back")
+            scenario.check(f"{name}: live again without a restart", program.alive(), f"after {back:.1f} s")
+            keeps_number.free()
+        finally:
+            viewer.close()
+            report = program.stop() if program.alive() else {}
+            scenario.figure(f"{name}: program", {"frames": report.get("frames"), "error": report.get("error")})
+            scenario.figure(f"{name}: said", program.said().splitlines()[-12:-1])
+        scenario.check(f"{name}: it ends well", program.status == 0, program.status)
 
 
 def run(scenario: Scenario) -> None:
