@@ -160,8 +160,11 @@ def reset_output(path: str) -> None:
         return
 
 
-def holders(path: str, proc: Path = Path("/proc")) -> tuple[str, ...]:
-    """Names of the other programs that have ``path`` open, as "name (pid 12)". Sees only what this user may see."""
+def holders(path: str, proc: Path = Path("/proc"), *, writers: bool = False) -> tuple[str, ...]:
+    """Names of the other programs that have ``path`` open, as "name (pid 12)". Sees only what this user may see.
+
+    ``writers``: only those that opened it for writing alone, as pyvirtualcam does and no reader can.
+    """
     try:
         device = _device_number(path)
         processes = [entry for entry in proc.iterdir() if entry.name.isdigit() and int(entry.name) != os.getpid()]
@@ -170,12 +173,20 @@ def holders(path: str, proc: Path = Path("/proc")) -> tuple[str, ...]:
     found = []
     for process in processes:
         try:
-            held = any(_same_device(link, path, device) for link in (process / "fd").iterdir())
-            if held:
+            links = [link for link in (process / "fd").iterdir() if _same_device(link, path, device)]
+            if any(not writers or _only_writes(process / "fdinfo" / link.name) for link in links):
                 found.append(f"{(process / 'comm').read_text().strip()} (pid {process.name})")
         except OSError:
             continue
     return tuple(sorted(found))
+
+
+def _only_writes(information: Path) -> bool:
+    """Whether a descriptor was opened for writing alone, by its entry of /proc/PID/fdinfo: octal flags in a line."""
+    for line in information.read_text().splitlines():
+        if line.startswith("flags:"):
+            return int(line.split()[1], 8) & (os.O_WRONLY | os.O_RDWR) == os.O_WRONLY
+    return False
 
 
 def _same_device(link: Path, path: str, device: int) -> bool:

@@ -145,19 +145,30 @@ class VirtualCameraSink:
         raise RuntimeError("\n".join(failures))
 
     def _was_reset(self, message: str) -> bool:
-        """Undo v4l2loopback 0.12.7's lock after a first use (see ``v4l2.reset_output``). True when a retry may work."""
+        """Undo v4l2loopback 0.12.7's lock after a first use (see ``v4l2.reset_output``). True when a retry may work.
+
+        A device that another program still feeds looks the same. It is left alone: undone, both would write to it.
+        Raises SinkUnavailableError when there is no other.
+        """
         if sys.platform != "linux" or self._backend not in (None, "v4l2loopback"):
             return False
         if "is not a video output device" not in message and "No v4l2 loopback device found" not in message:
             return False
         paths = [path for _, path, _ in v4l2.nodes()] if self._device is None else [self._device]
-        stuck = []
+        stuck, fed = [], {}
         for path in paths:
             capability = v4l2.query(path)
             if capability is not None and capability.driver == "v4l2 loopback" and not capability.outputs:
-                stuck.append(path)
+                users = v4l2.holders(path, writers=True)
+                if users:
+                    fed[path] = users
+                else:
+                    stuck.append(path)
         for path in stuck:
             v4l2.reset_output(path)
+        if fed and not stuck:
+            which = "; ".join(f"{path} is fed by {', '.join(users)} already" for path, users in fed.items())
+            raise SinkUnavailableError(which, hint="end that program, or give another device: virtualcam:/dev/videoN")
         return bool(stuck)
 
     def _check_size(self, device: str, size: tuple[int, int]) -> None:

@@ -71,3 +71,17 @@ def test_the_holder_of_a_file_is_named(tmp_path: Path) -> None:
         process.stdin.close()
     assert v4l2.holders(str(path)) == ()
     assert v4l2.holders(str(path), tmp_path / "no proc") == ()
+
+
+@pytest.mark.parametrize(("mode", "writes"), [("wb", True), ("rb", False), ("r+b", False)])
+def test_who_only_writes_is_told_from_readers(tmp_path: Path, mode: str, writes: bool) -> None:
+    path = tmp_path / "device"
+    path.write_bytes(b"")
+    program = f"import sys; f = open({str(path)!r}, {mode!r}); print('ready', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == b"ready\n"
+        assert len(v4l2.holders(str(path))) == 1
+        assert len(v4l2.holders(str(path), writers=True)) == writes
+        process.stdin.close()

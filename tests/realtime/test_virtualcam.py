@@ -195,6 +195,23 @@ def test_a_loopback_that_lost_its_output_is_reset_and_tried_once_more(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a fault of v4l2loopback 0.12.7")
+def test_a_loopback_that_another_program_feeds_is_left_alone(
+    memory: type[MemoryCamera], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pyvirtualcam.camera, "BACKENDS", {"v4l2loopback": memory})
+    memory.refusals.append("Device /dev/video97 is not a video output device.")
+    reset: list[str] = []
+    monkeypatch.setattr(
+        v4l2, "query", lambda _path: v4l2.Capability("v4l2 loopback", "Cam", captures=True, outputs=False)
+    )
+    monkeypatch.setattr(v4l2, "holders", lambda _path, *, writers: ("other (pid 7)",) if writers else ())
+    monkeypatch.setattr(v4l2, "reset_output", reset.append)
+    with pytest.raises(SinkUnavailableError, match=r"fed by other \(pid 7\) already"):
+        VirtualCameraSink("/dev/video97").open((64, 48), 30.0)
+    assert reset == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a fault of v4l2loopback 0.12.7")
 def test_a_device_that_keeps_another_size_is_refused(
     memory: type[MemoryCamera], monkeypatch: pytest.MonkeyPatch
 ) -> None:
