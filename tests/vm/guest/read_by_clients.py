@@ -90,6 +90,8 @@ def read_slowly(scenario: Scenario, camera: UsbWebcam) -> None:
             opened = any(f"Start capture from {devices.VIRTUAL}" in line for line in log)
             scenario.check("OBS opens the virtual camera", opened, log)
             judge(scenario, "OBS", found, lossless=False)
+            moving = found["distinct"] >= 3
+            scenario.check("OBS: the picture moves", moving, f"{found['distinct']} different ones", timing=True)
         report = program.stop()
     scenario.check("the program ends well", program.status == 0 and not report["error"], report["frames"])
 

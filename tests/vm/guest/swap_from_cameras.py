@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -118,17 +115,16 @@ def run(scenario: Scenario) -> None:
         with scenario.part(f"usb-{kind}"):
             from_usb(scenario, kind, tape).close()
     with scenario.part("fed by ffmpeg"):
-        # One endless stream: ffmpeg's own -stream_loop stands still after the first round of a raw MJPEG file.
-        again = f"while cat {shlex.quote(str(scenario.tape / 'tape.mjpeg'))}; do :; done"
-        feed = f"ffmpeg -loglevel error -re -framerate 10 -f mjpeg -i - -c copy -f v4l2 {devices.FED}"
-        feeder = subprocess.Popen(["sh", "-c", f"{again} | {feed}"], start_new_session=True)
+        tape_file = str(scenario.tape / "tape.mjpeg")
+        feed = ["ffmpeg", "-loglevel", "error", "-re", "-stream_loop", "-1", "-framerate", "10", "-f", "mjpeg"]
+        feeder = subprocess.Popen([*feed, "-i", tape_file, "-c", "copy", "-f", "v4l2", devices.FED])
         try:
             until(lambda: devices.streams(devices.FED), 60.0, "ffmpeg feeds the loopback")
             with worn(scenario, "fed", devices.FED) as result:
                 pass
             judge_swap(scenario, "fed", result, tape)
         finally:
-            os.killpg(feeder.pid, signal.SIGKILL)
+            feeder.kill()
             feeder.wait()
     with scenario.part("vivid"):
         devices.load_vivid()
