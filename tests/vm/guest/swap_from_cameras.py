@@ -20,6 +20,8 @@ from tests.vm.guest.usbcam import UsbWebcam
 
 _RESULTS = Path("/run/vm")
 _DISTINCT = 4
+_FPS = 5
+"""A number comes again after 100 s, so that a swap of up to 50 s leaves no doubt about the order."""
 _FACE = (slice(140, 400), slice(230, 480))
 """Where the wearer's face is in the tape's pictures, roughly."""
 _ASIDE = (slice(120, 240), slice(0, 160))
@@ -87,7 +89,7 @@ def judge_swap(scenario: Scenario, name: str, result: dict[str, Any], tape: Tape
 
 def from_usb(scenario: Scenario, kind: str, tape: Tape) -> UsbWebcam:
     """The software webcam with one format."""
-    camera = UsbWebcam(scenario.tape, f"Webcam {kind}", 30, (kind,))
+    camera = UsbWebcam(scenario.tape, f"Webcam {kind}", _FPS, (kind,))
     camera.plug()
     path = devices.camera(camera.name)
     with worn(scenario, f"usb-{kind}", path) as result:
@@ -116,7 +118,7 @@ def run(scenario: Scenario) -> None:
             from_usb(scenario, kind, tape).close()
     with scenario.part("fed by ffmpeg"):
         tape_file = str(scenario.tape / "tape.mjpeg")
-        feed = ["ffmpeg", "-loglevel", "error", "-re", "-stream_loop", "-1", "-framerate", "10", "-f", "mjpeg"]
+        feed = ["ffmpeg", "-loglevel", "error", "-re", "-stream_loop", "-1", "-framerate", str(_FPS), "-f", "mjpeg"]
         feeder = subprocess.Popen([*feed, "-i", tape_file, "-c", "copy", "-f", "v4l2", devices.FED])
         try:
             until(lambda: devices.streams(devices.FED), 60.0, "ffmpeg feeds the loopback")
