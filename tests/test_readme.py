@@ -45,6 +45,8 @@ LONG = {
     "personacam export --run runs/first": ["--help"],
     "python -m calibration.demo_footage --out realtime/demo": ["--help"],
     "python benchmarks/score_demo.py": ["--help"],
+    "python benchmarks/bench_soak.py": ["--help"],
+    "python -m tests.fuzz": ["--minutes", "0.02"],
     "python benchmarks/bench_pipeline.py --json": ["--seconds", "2"],
 }
 """What is added so that a test can run it. The long form has its own test, or committed results."""
@@ -74,7 +76,8 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 def folder(tmp_path_factory):
     """A copy of the few files that README commands name, so that nothing is written into the checkout."""
     path = tmp_path_factory.mktemp("readme")
-    shutil.copytree(ROOT / "benchmarks", path / "benchmarks")
+    for name in ("benchmarks", "tests"):
+        shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
     return path
 
 
