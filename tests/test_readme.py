@@ -47,7 +47,9 @@ LONG = {
     "python benchmarks/score_demo.py": ["--help"],
     "python benchmarks/bench_soak.py": ["--help"],
     "python -m tests.fuzz": ["--minutes", "0.02"],
-    "python benchmarks/bench_pipeline.py --json": ["--seconds", "2"],
+    "python benchmarks/bench_pipeline.py --matrix": ["--help"],
+    "python benchmarks/bench_startup.py": ["--help"],
+    "python benchmarks/bench_blend.py": ["--seconds", "2"],
 }
 """What is added so that a test can run it. The long form has its own test, or committed results."""
 
