@@ -20,7 +20,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
-BUDGETS = tomllib.loads((ROOT / "budgets.toml").read_text(encoding="utf-8"))
+BUDGETS = tomllib.loads((ROOT / "benchmarks" / "budgets.toml").read_text(encoding="utf-8"))
 
 
 def load(name):
