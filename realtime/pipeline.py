@@ -43,6 +43,10 @@ class Tracks(Protocol):
 
     def align(self, detection: Detection, size: int, t_s: float) -> F64: ...  # noqa: D102
 
+    def settle(self, frame: Frame) -> None:
+        """What has time until ``frame`` went out; it counts from the next one on."""
+        ...
+
     def reset(self) -> None: ...  # noqa: D102
 
 
@@ -135,7 +139,7 @@ class Pipeline:
         self.send_every = 1
         """Only every so many-th frame of the source is worked on; may be set by any thread between frames."""
         self.cost_ns = 0
-        """What the last frame took, from the box to the last sink."""
+        """What the last frame took, from the box to the last sink, and settling it."""
         self._lock = threading.Lock()
         """Of ``_following``; never held while a stage runs."""
         self._following: tuple[Stages, Callable[[], None]] | None = None
@@ -145,6 +149,8 @@ class Pipeline:
         self._points: F32 = np.zeros((len(MESH_SUBSET), 2), np.float32)
         self._last_ns: int | None = None
         self._last_frame: Frame | None = None
+        self._unsettled: Exception | None = None
+        """What settling the frame before raised: it covers the next one."""
 
     def run(self, stop: threading.Event) -> None:
         """Process frames. Raises SourceError when the input fails, SinkError when an output does; both after the
@@ -229,6 +235,7 @@ class Pipeline:
         else:
             self._cover(frame, reason, now)
         self._send(frame)
+        self._settle(frame)
         self.cost_ns = self._clock() - started
         self.counts.swapped += reason is None
         for look in self._after:
@@ -242,6 +249,8 @@ class Pipeline:
         reason = Reason.DETECTOR_ERROR
         try:
             with trace.stage("detect"):
+                if self._unsettled is not None:
+                    raise self._unsettled
                 detection = stages.track.update(frame)
             if detection is None:
                 stages.blend.reset()
@@ -265,6 +274,14 @@ class Pipeline:
             return Reason.EMPTY_MASK, None
         return None, swap
 
+    def _settle(self, frame: Frame) -> None:
+        """After the frame went out, in the time that is left before the next one."""
+        try:
+            with self.trace.stage("settle"):
+                self._stages.track.settle(frame)
+        except Exception as error:  # noqa: BLE001 - whatever it raises, the policy covers the next frame
+            self._unsettled = error
+
     def _crop_points(self, detection: Detection, to_frame: F64) -> F32 | None:
         """The mesh in the square that the pixels are cut from, so that both follow the same smoothed alignment. The
         points themselves are not smoothed: the pixels beside them are of this frame too.
@@ -286,6 +303,7 @@ class Pipeline:
             text = str(error) if isinstance(error, PersonacamError) else f"{type(error).__name__}: {error}"
             self.counts.first_errors[reason.value] = text
             _log.warning("a frame was covered by the policy: %s", text)
+        self._unsettled = None
         self._start_afresh()
         return reason
 

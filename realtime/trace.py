@@ -13,8 +13,9 @@ from typing import Literal, TypedDict, get_args
 import numpy as np
 from rich.table import Table
 
-Stage = Literal["detect", "align", "swap", "blend", "mark", "send", "total"]
-"""``total`` is from the frame's capture time stamp to the sink; the others are parts of it, in this order."""
+Stage = Literal["detect", "align", "swap", "blend", "mark", "send", "settle", "total"]
+"""``total`` is from the frame's capture time stamp to the sink; the others are parts of it, in this order, but for
+``settle``, which comes after the sink and delays nobody unless the next frame waits already."""
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 

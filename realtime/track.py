@@ -24,9 +24,10 @@ class TrackerConfig:
     """Without a face, search in every n-th frame."""
     check_every: int = 30
     """After so many followed frames the whole frame is looked at: is the wearer's face still the one that is followed?
-    Following alone would keep a wrong or drifted track for ever. One pass in 30 frames is less than 1 ms a frame."""
+    Following alone would keep a wrong or drifted track for ever. One pass in 30 frames is less than 1 ms a frame, and
+    it waits until the frame has gone out (``Tracker.settle``)."""
     denials: int = 3
-    """So many checks in a row must deny a track before it ends."""
+    """So many checks in a row must deny a track before it ends, from the next frame on."""
     min_cutoff_hz: float = 0.6
     """Low-pass of a face that holds still. At 30 frames a second its trembling is a quarter of the landmarks'."""
     beta: float = 17.0
@@ -68,27 +69,30 @@ class Tracker:
         self._until_search = 0
         self._unchecked = 0
         self._denials = 0
+        self._denied = False
 
     def update(self, frame: Frame) -> Detection | None:
         """The face in ``frame``: followed from the last frame, else searched for in this one. None: there is none.
 
-        A track that checks keep denying ends, and this frame counts as one without a face: what a search would find
-        now may be somebody else, and the wearer would go out uncovered.
+        A track that checks keep denying (``settle``) ends, and this frame counts as one without a face: what a search
+        would find now may be somebody else, and the wearer would go out uncovered.
 
         Raises DetectorError and RuntimeFailure from the detector; the track has ended then.
         """
         last, self._last = self._last, None
+        if self._denied:
+            self.counts.lost += 1
+            self.reset()
+            return None
         if last is not None:
             found = self._detector.follow(frame, last)
-            denied = found is not None and not self._holds(frame, found)
-            if found is not None and not denied:
+            if found is not None:
                 self.counts.followed += 1
+                self._unchecked += 1
                 self._last = found
                 return found
             self.counts.lost += 1
             self.reset()
-            if denied:
-                return None
         if self._until_search > 0:
             self._until_search -= 1
             return None
@@ -100,6 +104,25 @@ class Tracker:
             self._until_search = self._config.search_every - 1
         return self._last
 
+    def settle(self, frame: Frame) -> None:
+        """Call when ``frame``, the one of the last ``update``, has gone out: looks at all of it when a check is due.
+
+        One check costs as much as half a small network. Before the frame was sent it would come late, so the check
+        waits, and a denial counts from the very next frame on. What that can show is one frame more of a track that
+        went out for ``check_every * denials`` frames already; Face Mesh saw a face under the swap in each of them, in
+        this one too. One denial means little: BlazeFace misses a head in profile and sees the poster behind it.
+
+        Raises DetectorError and RuntimeFailure from the detector; the track has ended then.
+        """
+        if self._last is None or self._unchecked < self._config.check_every:
+            return
+        found, self._last = self._last, None
+        self._unchecked = 0
+        self.counts.checked += 1
+        self._denials = 0 if self._detector.confirm(frame, found) else self._denials + 1
+        self._denied = self._denials >= self._config.denials
+        self._last = found
+
     @property
     def config(self) -> TrackerConfig:
         """What is in force."""
@@ -108,19 +131,6 @@ class Tracker:
     def configure(self, config: TrackerConfig) -> None:
         """Other cadences from the next frame on; the filter's constants stay. May be called from any thread."""
         self._config = config
-
-    def _holds(self, frame: Frame, found: Detection) -> bool:
-        """Whether the track goes on; only every ``check_every``-th followed frame is looked at.
-
-        One denial means little: BlazeFace misses a head in profile and sees the poster behind it.
-        """
-        self._unchecked += 1
-        if self._unchecked < self._config.check_every:
-            return True
-        self._unchecked = 0
-        self.counts.checked += 1
-        self._denials = 0 if self._detector.confirm(frame, found) else self._denials + 1
-        return self._denials < self._config.denials
 
     def align(self, detection: Detection, size: int, t_s: float) -> F64:
         """(2, 3) affine from pixels of a ``size`` x ``size`` crop to frame pixels, smoothed over the track.
@@ -157,6 +167,7 @@ class Tracker:
         self._last = None
         self._until_search = 0
         self._unchecked = 0
+        self._denied = False
         self._filter.reset()
 
 

@@ -56,6 +56,10 @@ class FakeTrack:
             return np.full((2, 3), np.nan)
         return TO_FRAME
 
+    def settle(self, frame):
+        if self.fault == "unsettled":
+            raise DetectorError("a broken check", hint="none")
+
     def reset(self):
         self.resets += 1
 
@@ -232,6 +236,26 @@ def test_a_fault_starts_the_track_afresh(made):
     pipeline.step(wearer(0))
     assert track.resets == 1
     assert pipeline.counts.first_errors == {"runtime_error": "x (y)"}
+
+
+def test_a_frame_is_settled_after_it_went_out_and_what_that_raises_covers_the_next_one(made):
+    pipeline, _, track, _, sink, _ = made
+    track.settle = lambda frame: settled.append((frame.index, len(sink.frames)))
+    settled = []
+    pipeline.step(wearer(0))
+    assert settled == [(0, 1)]
+    del track.settle
+    track.fault = "unsettled"
+    pipeline.step(wearer(1))
+    track.fault = None
+    assert pipeline.counts.swapped == 2, "the swap that went out was a good one"
+    pipeline.step(wearer(2))
+    pipeline.step(wearer(3))
+    assert pipeline.counts.reasons == {"detector_error": 1}
+    assert [leaks(p, wearer(i)) for i, p in enumerate(sink.pictures)] == [False] * 4
+    assert (sink.pictures[2][FACE][16:-16, 16:-16] != 90).any(), "the third was swapped"
+    assert (sink.pictures[3][FACE][16:-16, 16:-16] == 90).all()
+    assert track.resets == 1
 
 
 def test_a_frame_of_another_size_is_covered(made):

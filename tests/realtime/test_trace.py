@@ -81,7 +81,7 @@ def test_the_summary_is_plain_json_of_the_agreed_shape():
     summary = json.loads(json.dumps(Trace().summary()))
     assert set(summary) == {"fps", "latency_ms", "stages_ms", "cpu_ms"}
     assert summary["cpu_ms"] == {}
-    assert list(summary["stages_ms"]) == ["detect", "align", "swap", "blend", "mark", "send"]
+    assert list(summary["stages_ms"]) == ["detect", "align", "swap", "blend", "mark", "send", "settle"]
     for row in (summary["latency_ms"], *summary["stages_ms"].values()):
         assert row == {"p50": 0.0, "p95": 0.0, "p99": 0.0, "max": 0.0, "n": 0}
 

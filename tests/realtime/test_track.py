@@ -65,7 +65,12 @@ def frames(count: int) -> list[Frame]:
 
 
 def run(tracker: Tracker, count: int) -> str:
-    return "".join("." if tracker.update(frame) is None else "#" for frame in frames(count))
+    """As the pipeline: each frame is settled after it went out."""
+    shown = ""
+    for frame in frames(count):
+        shown += "." if tracker.update(frame) is None else "#"
+        tracker.settle(frame)
+    return shown
 
 
 def test_one_search_then_only_following() -> None:
@@ -132,12 +137,37 @@ def test_a_track_is_checked_once_in_so_many_followed_frames() -> None:
     assert (tracker.counts.searched, tracker.counts.followed, tracker.counts.checked) == (1, 99, 3)
 
 
+def test_a_check_comes_after_its_frame_and_its_denial_covers_the_very_next_one() -> None:
+    detector = Script("yyyy", "yy", "n")
+    tracker = Tracker(detector, TrackerConfig(check_every=2, denials=1))
+    shots = frames(5)
+    for shot in shots[:3]:
+        assert tracker.update(shot) is not None
+        assert "c" not in detector.asked, "a check before the frame was sent makes it late"
+        tracker.settle(shot)
+    assert detector.asked == "sffc"
+    assert tracker.update(shots[3]) is None
+    assert detector.asked == "sffc", "what a search would find now may be somebody else"
+    tracker.settle(shots[3])
+    assert tracker.update(shots[4]) is not None
+    assert detector.asked == "sffcs"
+
+
 def test_a_track_denied_again_and_again_ends_covered_and_is_searched_for_in_the_next_frame() -> None:
     detector = Script("yyyyyy", "yy", "nn")
     tracker = Tracker(detector, TrackerConfig(check_every=2, denials=2))
-    assert run(tracker, 6) == "####.#"
+    assert run(tracker, 7) == "#####.#"
     assert detector.asked == "s" + "ffc" + "ffc" + "s"
-    assert (tracker.counts.followed, tracker.counts.checked, tracker.counts.lost) == (3, 2, 1)
+    assert (tracker.counts.followed, tracker.counts.checked, tracker.counts.lost) == (4, 2, 1)
+
+
+def test_a_denial_does_not_outlive_a_reset() -> None:
+    detector = Script("y", "yy", "n")
+    tracker = Tracker(detector, TrackerConfig(check_every=1, denials=1))
+    assert run(tracker, 2) == "##"
+    tracker.reset()
+    assert run(tracker, 1) == "#"
+    assert detector.asked == "sfcs"
 
 
 def test_one_denial_between_confirmations_means_nothing() -> None:
@@ -155,9 +185,10 @@ def test_an_error_in_a_check_ends_the_track() -> None:
     detector = Script("y", "yy", "!")
     tracker = Tracker(detector, TrackerConfig(check_every=1))
     shots = frames(3)
-    tracker.update(shots[0])
+    for shot in shots[:2]:
+        assert tracker.update(shot) is not None
     with pytest.raises(DetectorError):
-        tracker.update(shots[1])
+        tracker.settle(shots[1])
     assert tracker.update(shots[2]) is not None
     assert detector.asked == "sfcs"
 
@@ -172,19 +203,21 @@ def test_a_wrong_track_ends_with_the_real_networks() -> None:
     tracker = Tracker(detector, TrackerConfig(check_every=3, denials=1))
     for index in range(7):
         found = tracker.update(Frame(scene, index, 0, 0))
+        tracker.settle(Frame(scene, index, 0, 0))
         assert found is not None
         assert found.landmarks[:, 0].mean() < 300
     assert (tracker.counts.checked, tracker.counts.lost) == (2, 0)
     close_by = scene.copy()
     close_by[70:630, 600:1080] = cv2.resize(head, (480, 560))
     middles = []
-    for index in range(7, 11):
+    for index in range(7, 12):
         found = tracker.update(Frame(close_by, index, 0, 0))
+        tracker.settle(Frame(close_by, index, 0, 0))
         middles.append(None if found is None else float(found.landmarks[:, 0].mean()))
     detector.close()
-    assert max(middles[:2]) < 300
-    assert middles[2] is None
-    assert middles[3] > 600
+    assert max(middles[:3]) < 300
+    assert middles[3] is None
+    assert middles[4] > 600
     assert (tracker.counts.checked, tracker.counts.lost, tracker.counts.searched) == (3, 1, 2)
 
 

@@ -169,6 +169,9 @@ class _Nothing:
     def align(self, detection: Any, size: int, t_s: float) -> Any:
         return np.eye(2, 3)
 
+    def settle(self, frame: Any) -> None:
+        """Nothing."""
+
     def swap(self, face: Any) -> Any:
         from engines.types import Swap
 
