@@ -135,6 +135,7 @@ class Pipeline:
         self._frames, self._stages, self._gate, self._sinks = frames, stages, gate, list(sinks)
         self._limits, self.trace, self._clock, self._watch = limits, trace, clock, watch
         self._after: tuple[Callable[[Frame], None], ...] = () if sent is None else (sent,)
+        self._taps: tuple[Callable[[U8, Frame], None], ...] = ()
         self.counts = Counts()
         self.send_every = 1
         """Only every so many-th frame of the source is worked on; may be set by any thread between frames."""
@@ -185,6 +186,13 @@ class Pipeline:
     def after_each(self, *looks: Callable[[Frame], None]) -> None:
         """Call these too after each frame that went out, in the thread of the frames; before ``run``."""
         self._after += looks
+
+    def tap(self, *taps: Callable[[U8, Frame], None]) -> None:
+        """Give these each picture that goes out, after the sinks, in the thread of the frames; before ``run``.
+
+        They take microseconds, do not raise and write to nothing; a reference keeps the picture (``PictureRing``).
+        """
+        self._taps += taps
 
     @property
     def stages(self) -> Stages:
@@ -348,6 +356,8 @@ class Pipeline:
                     self._drop(sink, error)
                 except Exception as error:  # noqa: BLE001 - whatever a driver throws, the other outputs go on
                     self._drop(sink, SinkError(f"{sink.name} failed: {error}", hint="start again; report it"), error)
+            for tap in self._taps:
+                tap(self._out, frame)
         self.counts.sent += 1
         self.trace.add("total", self._clock() - frame.captured_ns)
 
