@@ -1,4 +1,4 @@
-"""What all persona files of the gallery and of invented people have in common."""
+"""What all persona files made from a universal encoder have in common: gallery, invented and enrolled people."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engines.errors import SettingsError
 from engines.export import ExportedSwap
 from engines.geometry import CROP_CENTRE_DM, CROP_SIDE_DM
 from engines.network import NetworkConfig, PersonaDecoder
-from engines.persona import CodeReference, Crop, Manifest
+from engines.persona import Chain, CodeReference, Crop, Manifest
 from engines.universal_bundle import WearerSamples
 
 NETWORK = "bottleneck-autoencoder-1"
@@ -24,11 +24,13 @@ _WEBP_QUALITY = 88
 
 
 def manifest_of(
-    name: str, title: str, seed: int, sizes: NetworkConfig, encoder_sha256: str, samples: WearerSamples
-) -> Manifest:
-    """The manifest of an invented person on a universal encoder, members still to be filled in.
+    name: str, title: str, seed: int | None, sizes: NetworkConfig, encoder_sha256: str, samples: WearerSamples | None,
+    chain: Chain | None = None,
+) -> Manifest:  # fmt: skip
+    """The manifest of a persona on a universal encoder, members still to be filled in.
 
-    Raises SettingsError for a name that is none.
+    An invented person has a ``seed`` and no ``chain``, a real one the other way round. Without ``samples`` wearers are
+    not calibrated to the encoder's own. Raises SettingsError for a name that is none.
     """
     if not re.fullmatch(r"[a-z0-9-]{1,40}", name):
         raise SettingsError(
@@ -37,7 +39,7 @@ def manifest_of(
     return Manifest(
         name=name,
         title=title,
-        kind="invented",
+        kind="invented" if chain is None else "person",
         tier=sizes.tier,
         network=NETWORK,
         encoder_sha256=encoder_sha256,
@@ -47,12 +49,16 @@ def manifest_of(
         code_size=sizes.code_size,
         mesh_points=sizes.mesh_points,
         code_calibration=True,
-        code_reference=CodeReference(
-            mean=tuple(float(v) for v in samples.code_mean), spread=tuple(float(v) for v in samples.code_spread)
-        ),
+        code_reference=None if samples is None else _reference(samples),
         seed=seed,
+        chain=chain,
         created_by=f"personacam {metadata.version('personacam')}",
     )
+
+
+def _reference(samples: WearerSamples) -> CodeReference:
+    mean, spread = samples.code_mean, samples.code_spread
+    return CodeReference(mean=tuple(float(v) for v in mean), spread=tuple(float(v) for v in spread))
 
 
 def export_facts(exported: ExportedSwap) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def contact_sheet(measured: Mapping[str, Measured], columns: int = 3) -> U8:
         some = m.examples[:: max(1, len(m.examples) // columns)][:columns]
         if some:
             rows.append(np.concatenate([_strip(e, f"{name}  yaw {e.yaw:.0f}") for e in some], axis=1))
-    return _stack(rows)
+    return stacked(rows)
 
 
 def photo_sheet(photos: Sequence[PhotoExample], side: int = 200) -> U8:
@@ -70,32 +70,32 @@ def photo_sheet(photos: Sequence[PhotoExample], side: int = 200) -> U8:
     for p in photos:
         blank = np.full_like(p.photo, 200)
         cells = [(p.name, p.photo), *((n, p.results.get(n, blank)) for n in names)]
-        small = [_labelled(np.asarray(cv2.resize(c, (side, side), interpolation=cv2.INTER_AREA), np.uint8), n)
+        small = [labelled(np.asarray(cv2.resize(c, (side, side), interpolation=cv2.INTER_AREA), np.uint8), n)
                  for n, c in cells]  # fmt: skip
         rows.append(np.concatenate(small, axis=1))
-    return _stack(rows)
+    return stacked(rows)
 
 
 def page(
     report: Mapping[str, Any], measured: Mapping[str, Measured], photos: Sequence[PhotoExample], title: str
 ) -> str:
     """A complete HTML document with every picture inside."""
-    parts = [_HEAD.format(title=html.escape(title)), f"<h1>{html.escape(title)}</h1>", _intro(report), _table(report)]
+    parts = [HEAD.format(title=html.escape(title)), f"<h1>{html.escape(title)}</h1>", _intro(report), _table(report)]
     parts += ["<h2>Personas</h2>", _personas(report), "<div class=plots>"]
     parts += [_scatter(measured, key, label) for key, label in _PLOTS] + ["</div>"]
     for name, m in measured.items():
         parts.append(f"<h2>{html.escape(name)}</h2><p class=note>wearer, truth, result, error &times; 4</p>")
-        parts += [f"<img alt='yaw {e.yaw:.0f}' src='{_uri(_strip(e, _caption(e)))}'>" for e in m.examples]
+        parts += [f"<img alt='yaw {e.yaw:.0f}' src='{data_uri(_strip(e, _caption(e)))}'>" for e in m.examples]
     if photos:
         parts += [
             "<h2>Photographs of real people</h2>",
             _skipped(report),
-            f"<img alt='photographs' src='{_uri(photo_sheet(photos))}'>",
+            f"<img alt='photographs' src='{data_uri(photo_sheet(photos))}'>",
         ]
     return "\n".join([*parts, "</body></html>\n"])
 
 
-_HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1180px; padding: 0 1rem; color: #222;
   background: #f6f6f6 }}
 h1 {{ font-size: 1.6rem }} h2 {{ font-size: 1.15rem; margin-top: 2.2rem }}
@@ -118,7 +118,8 @@ def _intro(report: Mapping[str, Any]) -> str:
     )
 
 
-def _number(value: object) -> str:
+def number(value: object) -> str:
+    """A figure for a cell; a dash for what was not measured."""
     if not isinstance(value, (int, float)) or not math.isfinite(value):
         return "&ndash;"
     return f"{value:.3f}" if abs(value) < 2 else f"{value:.2f}"
@@ -128,13 +129,13 @@ def _table(report: Mapping[str, Any]) -> str:
     rows = ["<table><tr><th>measure</th><th>target</th><th>reached</th><th></th></tr>"]
     for what, target, value, passed in verdicts(report):
         word = "" if passed is None else ("<span class=pass>pass</span>" if passed else "<span class=fail>short</span>")
-        rows.append(f"<tr><td>{what}</td><td>{target}</td><td>{_number(value)}</td><td>{word}</td></tr>")
+        rows.append(f"<tr><td>{what}</td><td>{target}</td><td>{number(value)}</td><td>{word}</td></tr>")
     ideal = report.get("ideal") or {}
     note = (
         f"<p class=note>A perfect swap (the true render on the same wearers) would score retrieval"
-        f" {_number(ideal.get('retrieval_pct'))} %, leakage {_number(ideal.get('leakage_pct'))} %. Nearer to the wearer"
-        f" than 0.6 at all: results {_number(report.get('near_wearer_pct'))} %, perfect swaps"
-        f" {_number(ideal.get('near_wearer_pct'))} %, the personas alone {_number(ideal.get('bare_near_wearer_pct'))}"
+        f" {number(ideal.get('retrieval_pct'))} %, leakage {number(ideal.get('leakage_pct'))} %. Nearer to the wearer"
+        f" than 0.6 at all: results {number(report.get('near_wearer_pct'))} %, perfect swaps"
+        f" {number(ideal.get('near_wearer_pct'))} %, the personas alone {number(ideal.get('bare_near_wearer_pct'))}"
         " %.</p>"
     )
     return "\n".join([*rows, "</table>", note])
@@ -144,7 +145,7 @@ def _personas(report: Mapping[str, Any]) -> str:
     keys = [key for key, *_ in targets("small") if not key.startswith("real.")]
     rows = ["<table><tr><th>persona</th>" + "".join(f"<th>{key}</th>" for key in keys) + "</tr>"]
     for name, figures in report["per_persona"].items():
-        cells = "".join(f"<td>{_number(figures.get(key))}</td>" for key in keys)
+        cells = "".join(f"<td>{number(figures.get(key))}</td>" for key in keys)
         rows.append(f"<tr><td>{html.escape(name)}</td>{cells}</tr>")
     return "\n".join([*rows, "</table>"])
 
@@ -182,7 +183,7 @@ def _scatter(measured: Mapping[str, Measured], key: str, label: str) -> str:
     ticks = [
         f"<text x='{190 + 2 * yaw}' y='226' text-anchor='middle'>{yaw}&deg;</text>" for yaw in (-60, -30, 0, 30, 60)
     ]
-    sides = [f"<text x='4' y='{y}'>{_number(v)}</text>" for v, y in ((high, 34), (low, 204))]
+    sides = [f"<text x='4' y='{y}'>{number(v)}</text>" for v, y in ((high, 34), (low, 204))]
     return (
         "<svg width='350' height='240' font-size='11' font-family='sans-serif' fill='#444'>"
         f"<text x='175' y='15' text-anchor='middle'>{label} over yaw (orange: with props)</text>"
@@ -196,10 +197,10 @@ def _caption(example: Example) -> str:
 
 def _strip(example: Example, text: str) -> U8:
     cells = [example.wearer, example.truth, example.result, example.error]
-    return _labelled(np.concatenate(cells, axis=1), text)
+    return labelled(np.concatenate(cells, axis=1), text)
 
 
-def _labelled(picture: U8, text: str) -> U8:
+def labelled(picture: U8, text: str) -> U8:
     """The picture with a line of text below and a thin margin."""
     line = np.full((18, picture.shape[1], 3), _PAPER, np.uint8)
     cv2.putText(line, text, (2, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, _INK, 1, cv2.LINE_AA)
@@ -207,13 +208,14 @@ def _labelled(picture: U8, text: str) -> U8:
     return np.asarray(cv2.copyMakeBorder(both, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(_PAPER,) * 3), np.uint8)
 
 
-def _stack(rows: Sequence[U8]) -> U8:
+def stacked(rows: Sequence[U8]) -> U8:
     """Rows below one another, the short ones filled up."""
     width = max((row.shape[1] for row in rows), default=64)
     full = [np.pad(r, ((0, 0), (0, width - r.shape[1]), (0, 0)), constant_values=_PAPER) for r in rows]
     return np.concatenate(full) if full else np.full((64, width, 3), _PAPER, np.uint8)
 
 
-def _uri(picture: U8) -> str:
+def data_uri(picture: U8) -> str:
+    """A picture inside the page."""
     coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
     return "data:image/jpeg;base64," + base64.b64encode(coded.tobytes()).decode()

@@ -18,6 +18,7 @@ from realtime import (
     cli_devices,
     cli_engines,
     cli_gallery,
+    cli_making,
     cli_people,
     cli_report,
     cli_train,
@@ -43,6 +44,7 @@ app.add_typer(cli_people.people_app, name="people")
 app.add_typer(cli_engines.engines_app, name="engines")
 app.add_typer(cli_train.train_app, name="train")
 cli_train_stages.add_verbs(cli_train.train_app)
+cli_making.add_verb(cli_train.train_app)
 cli_report.add_verb(cli_train.train_app)
 cli_gallery.add_verbs(cli_train.train_app, personas_app)
 app.command("export")(cli_train.export)
@@ -151,6 +153,7 @@ def run(
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Of each inference session.", show_default="1")] = None,
     colour_strength: Annotated[float | None, typer.Option(help="0 persona's colours .. 1 wearer's.")] = None,
+    morph: Annotated[float | None, typer.Option(help="Imported AMP models: 0..1, how much of the persona.")] = None,
     erode: Annotated[int | None, typer.Option(help="Mask, in swap pixels.")] = None,
     feather: Annotated[int | None, typer.Option(help="Mask, in swap pixels.")] = None,
     smooth: Annotated[bool | None, typer.Option("--smooth/--no-smooth", help="Smooth the alignment.")] = None,

@@ -15,7 +15,7 @@ from rich.progress import Progress as Bars
 from engines.errors import PersonaFormatError, SettingsError
 from realtime.cli_train import kept, need_packages
 from realtime.cli_train_stages import Device, DeviceName, DryRun, JsonFlag, Seed, TierName
-from realtime.cli_train_stages import _device as choose_device
+from realtime.cli_train_stages import device_of as choose_device
 from realtime.console import console, duration, errors_explained, print_json, say
 
 if TYPE_CHECKING:

@@ -143,16 +143,35 @@ def _train(plan: Plan, config: TrainConfig, out: Path, jobs: int) -> dict[str, A
 
 def export(
     run: Annotated[Path, typer.Option(help="Folder of a finished training run.")] = Path("runs/first"),
+    data: Annotated[Path | None, typer.Option(help="An enrolled run: the face set that it learned from.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="An enrolled run: the .persona file; its name is the persona's.")
+    ] = None,
+    universal: Annotated[
+        Path | None, typer.Option(help="An enrolled run: what it began with.", show_default="the shipped networks")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
-    """Export a finished run's personas again: ONNX, compared with torch, packed as .persona files.
+    """Export a finished run's personas: ONNX, compared with torch, packed as .persona files.
 
-    Example:
+    A real person's needs their consent record, which goes into the file; this machine's key signs it.
+
+    Examples:
         personacam export --run runs/first
+
+        personacam export --run runs/ada --data data/ada --out ada.persona
 
     """
     with errors_explained(as_json=as_json):
         _need_training_extra()
+        if (run / "decoder.json").exists():
+            if data is None or out is None or out.suffix != ".persona":
+                raise SettingsError(f"{run} is an enrolled run: its face set and the file to write are missing",
+                                    hint="add --data FOLDER --out NAME.persona")  # fmt: skip
+            from realtime.cli_making import export_enrolled_run
+
+            export_enrolled_run(run, data, out, universal, as_json=as_json)
+            return
         from calibration.training import export_run
 
         _report({"personas": export_run(run)}, as_json=as_json)

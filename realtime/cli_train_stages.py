@@ -112,7 +112,7 @@ def universal(
         chosen = replace(
             plain, network=with_state(config(tier.value), mesh_points=points, state_size=state_size(index.info)),
             seed=seed, steps=steps or plain.steps, max_minutes=minutes, batch=batch or plain.batch,
-            device="cuda" if _device(device) == "cuda" else "cpu",
+            device="cuda" if device_of(device) == "cuda" else "cpu",
         )  # fmt: skip
         if dry_run:
             print_json({"stage": "universal", "data": _summary(data, index), "out": str(out), "config": asdict(chosen)})
@@ -163,7 +163,7 @@ def enroll(
         from engines.faceset import read_faceset
         from engines.run_folder import check_named, load_universal
 
-        chosen = EnrollConfig(mode=mode.value, steps=steps, max_minutes=minutes, seed=seed, device=_device(device))
+        chosen = EnrollConfig(mode=mode.value, steps=steps, max_minutes=minutes, seed=seed, device=device_of(device))
         index = _index(data)
         check_named(identity, {s.identity for s in index.shards}, data)
         run = load_universal(universal_run)
@@ -221,7 +221,7 @@ def refine(
         from engines.run_folder import check_named, load_persona
 
         plain = RefineConfig()
-        chosen = replace(plain, steps=steps or plain.steps, max_minutes=minutes, seed=seed, device=_device(device))
+        chosen = replace(plain, steps=steps or plain.steps, max_minutes=minutes, seed=seed, device=device_of(device))
         index = _index(data)
         names = list(dict.fromkeys(personas))
         for name in names:
@@ -294,7 +294,8 @@ def _leads() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _device(name: DeviceName) -> str:
+def device_of(name: DeviceName) -> str:
+    """What torch calls it: auto is an NVIDIA GPU if there is one."""
     if name is not DeviceName.AUTO:
         return str(name.value)
     import torch
