@@ -11,12 +11,14 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from engines.errors import SourceError, SourceFormatError, SourceNotFoundError
 from engines.picture import MAX_PIXELS, decode
 from engines.types import U8, Frame
+from realtime.motion_jpeg import alike, is_plain, picture_of
 from realtime.pacing import now_ns
 from realtime.source import SourceConfig, letterbox
 
@@ -57,6 +59,8 @@ class VideoFileSource:
         self._index = 0
         self._shift_ns = 0
         self._last_ns = -1
+        self._plain_jpeg: bool | None = None
+        """Whether OpenCV decodes this file's pictures too; None before the first one."""
         self._container, self._stream = _open_video(path)
         rate = self._stream.average_rate or self._stream.base_rate
         self.fps = float(rate) if rate else 30.0
@@ -104,21 +108,19 @@ class VideoFileSource:
         """Pictures with strictly growing time stamps in nanoseconds."""
         start: int | None = None
         period_ns = round(1e9 / self.fps)
-        for picture in self._frames():
-            if picture.is_corrupt:
-                self.corrupt += 1
-            if picture.pts is not None and picture.time_base is not None:
-                start = picture.pts if start is None else start
-                timestamp_ns = self._shift_ns + round((picture.pts - start) * picture.time_base * 1_000_000_000)
+        for pixels, timing in self._frames():
+            if timing.pts is not None and timing.time_base is not None:
+                start = timing.pts if start is None else start
+                timestamp_ns = self._shift_ns + round((timing.pts - start) * timing.time_base * 1_000_000_000)
             else:
                 timestamp_ns = self._last_ns + period_ns
             if timestamp_ns <= self._last_ns:  # a broken file
                 timestamp_ns = self._last_ns + period_ns
             self._last_ns = max(timestamp_ns, 0)
-            yield _upright_bgr(picture), self._last_ns
+            yield pixels, self._last_ns
 
-    def _frames(self) -> Iterator[VideoFrame]:
-        """Decoded pictures in the order of presentation; damaged packets are stepped over."""
+    def _frames(self) -> Iterator[tuple[U8, Packet[VideoStream] | VideoFrame]]:
+        """Pictures in the order of presentation, and what knows their times; damaged packets are stepped over."""
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -128,12 +130,23 @@ class VideoFileSource:
                 packet = None
             if packet is None:
                 return
+            whole = picture_of(bytes(packet), self.size) if self._plain_jpeg else None
+            if whole is not None:
+                yield whole, packet
+                continue
             try:
                 pictures = packet.decode()
             except FFmpegError:
                 self.corrupt += 1
                 continue
-            yield from pictures
+            for picture in pictures:
+                self.corrupt += picture.is_corrupt
+                pixels = _upright_bgr(picture)
+                if self._plain_jpeg is None:
+                    size = pixels.shape[1], pixels.shape[0]
+                    usual = _is_motion_jpeg(self._stream) and is_plain(picture)
+                    self._plain_jpeg = usual and alike(pixels, picture_of(bytes(packet), size))
+                yield pixels, picture
 
 
 def _open_video(path: Path) -> tuple[InputContainer, VideoStream]:
@@ -151,9 +164,14 @@ def _open_video(path: Path) -> tuple[InputContainer, VideoStream]:
         container.close()
         raise _no_video(path, "there is no decoder for it")
     stream.codec_context.options = _LIMITS
-    stream.thread_type = "AUTO"
-    stream.thread_count = _DECODER_THREADS
+    if not _is_motion_jpeg(stream):  # decoders in several threads give a packet's picture with a later packet
+        stream.thread_type = "AUTO"
+        stream.thread_count = _DECODER_THREADS
     return container, stream
+
+
+def _is_motion_jpeg(stream: VideoStream) -> bool:
+    return bool(stream.codec_context.name == "mjpeg")
 
 
 def _no_video(path: Path, reason: str) -> SourceFormatError:
