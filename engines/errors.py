@@ -29,6 +29,9 @@
     |   |-- RevocationUnknownError   whether the person took it back could not be found out
     |   |-- ConsentScopeError        it does not cover this purpose or this country
     |   `-- ConsentFootageError      it was given for other footage
+    |-- EnrollmentError          footage from which no persona can be made
+    |   |-- NoFaceError              it shows no face that could be used
+    |   `-- OtherPersonError         it shows more than one person
     |-- AuditError               the log of what was done with personas of real people
     |-- DataError                a data set or checkpoint is damaged or foreign
     |-- ExportError              the exported graph does not agree with the network
@@ -200,6 +203,18 @@ class ConsentScopeError(ConsentError):
 
 class ConsentFootageError(ConsentError):
     """The consent was given for other footage."""
+
+
+class EnrollmentError(PersonacamError):
+    """Footage from which no persona can be made."""
+
+
+class NoFaceError(EnrollmentError):
+    """The footage shows no face that could be used."""
+
+
+class OtherPersonError(EnrollmentError):
+    """The footage shows more than one person."""
 
 
 class AuditError(PersonacamError):

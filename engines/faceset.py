@@ -35,6 +35,8 @@ from engines.types import F32, U8
 VERSION = 2
 _READABLE = (1, 2)
 MANIFEST = "manifest.json"
+GATHERED = "gathered.npz"
+"""Beside the manifest while an enrollment is unfinished: faces that may go into the set."""
 DEFAULT_SIZE = 160
 DEFAULT_MARGIN = 1.25
 """Side of the stored square over side of the family's crop: 160 stored pixels show 128 pixels of crop and 16 around."""
