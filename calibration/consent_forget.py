@@ -1,8 +1,9 @@
 """Forgetting a person: everything that was made of their face on this machine is found, shown and removed.
 
-Found are the persona files in the user's folder, and whatever the audit log says was written under the name: face sets,
-runs of training and exported files, each only if it still says itself that it is of this person, so that nothing else
-is removed that lies at the same place now. Engines built from a persona's network hold its weights and go too.
+Found are the persona files in the user's folder, and whatever the audit log says was written under the name: face sets
+with the coverage maps beside them, runs of training with their reports, and exported files, each only if it still says
+itself that it is of this person, so that nothing else is removed that lies at the same place now. What an interruption
+left goes too. Engines built from a persona's network hold its weights and go too.
 
 What stays: the footage, which belongs to whom it belongs; the signed records and revocations, which prove what was
 allowed and what was not; the log, which gets a line more. None of them holds a face.
@@ -10,6 +11,7 @@ allowed and what was not; the log, which gets a line more. None of them holds a 
 
 from __future__ import annotations
 
+import glob
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,17 +22,19 @@ from typing import Literal
 from calibration.consent import SignedRecord
 from calibration.consent_gates import TIER_FOLDERS, shown_only
 from calibration.consent_store import ConsentStore
+from calibration.enrollment import FACES, MAP, REPORT
 from engines.build import model_digest
 from engines.cache import PlanCache
 from engines.errors import DataError, PersonacamError
-from engines.faceset import MANIFEST, read_index
+from engines.faceset import GATHERED, MANIFEST, read_index
 from engines.files import read_limited
 from engines.folder_lock import LOCK
 from engines.persona import SUFFIX, Persona, read_persona
 from engines.strict_json import strict_object
 
-Kind = Literal["persona", "face set", "run", "engine"]
+Kind = Literal["persona", "face set", "coverage", "run", "engine"]
 _MAX_JSON = 16 << 20
+_TORN = ("{}-[0-9][0-9][0-9].npz", ".{}-[0-9][0-9][0-9].npz.*.tmp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +61,10 @@ def derived_of(store: ConsentStore, name: str, cache: PlanCache | None = None) -
     personas += [path for path in exported if _shows(path, name, consents)]
     found = [_file("persona", path) for path in personas]
     for folder in said["folder"]:
-        files = _faceset_files(folder, consents)
+        files = _faceset_files(folder, name, consents)
         if files:
             found.append(_folder_of_files("face set", folder, files))
+            found += _coverage(folder)
     found += [_run(path, name) for path in said["out"] if path.is_dir() and _learned_from(path, consents, sets)]
     if cache is not None:
         found += _engines(personas, cache)
@@ -101,7 +106,7 @@ def _shows(path: Path, name: str, consents: set[str]) -> bool:
     return persona is not None and persona.manifest.name == name and chain is not None and chain.consent in consents
 
 
-def _faceset_files(folder: Path, consents: set[str]) -> list[Path]:
+def _faceset_files(folder: Path, name: str, consents: set[str]) -> list[Path]:
     """What a face set of one of these records consists of; nothing for another or a damaged one."""
     try:
         index = read_index(folder)
@@ -109,18 +114,35 @@ def _faceset_files(folder: Path, consents: set[str]) -> list[Path]:
         return []
     if index.info.consent not in consents:
         return []
-    names = [shard.file for shard in index.shards] + [MANIFEST, LOCK]
-    return [path for path in (folder / name for name in names) if path.is_file()]
+    names = [shard.file for shard in index.shards] + [MANIFEST, LOCK, GATHERED]
+    files = [path for path in (folder / name for name in names) if path.is_file()]
+    # A kill leaves a shard that no manifest names, or half of one.
+    people = {shard.identity for shard in index.shards} | {name}
+    torn = [path for who in people for pattern in _TORN for path in folder.glob(pattern.format(glob.escape(who)))]
+    torn += folder.glob(f".{MANIFEST}.*.tmp")
+    return list(dict.fromkeys([*files, *torn]))
+
+
+def _coverage(faces: Path) -> list[Derived]:
+    """What enrollment drew and wrote beside a face set of this person."""
+    if faces.name != FACES:
+        return []
+    files = [path for path in (faces.parent / name for name in (MAP, REPORT)) if path.is_file()]
+    return [_folder_of_files("coverage", faces.parent, files)] if files else []
 
 
 def _folder_of_files(kind: Kind, folder: Path, files: list[Path]) -> Derived:
     def remove() -> None:
         for path in files:
             path.unlink(missing_ok=True)
-        if not any(folder.iterdir()):  # else the user put something there
-            folder.rmdir()
+        _remove_if_empty(folder)  # else the user put something there
 
     return Derived(kind, folder, sum(path.stat().st_size for path in files), remove)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _learned_from(folder: Path, consents: set[str], sets: set[str]) -> bool:
@@ -142,7 +164,12 @@ def _run(folder: Path, name: str) -> Derived:
     decoders = {path.stem.removeprefix("decoder-") for path in folder.glob("decoder-*.json")}
     if decoders <= {name}:
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        return Derived("run", folder, size, lambda: shutil.rmtree(folder))
+
+        def remove() -> None:
+            shutil.rmtree(folder)
+            _remove_if_empty(folder.parent)  # what one command made lies in one folder
+
+        return Derived("run", folder, size, remove)
     own = [*folder.glob(f"decoder-{name}.*"), *folder.glob("state/*"), *folder.glob("*.jpg"), *folder.glob("*.png")]
     return _folder_of_files("run", folder, [path for path in own if path.is_file()])
 

@@ -99,8 +99,9 @@ class Gatekeeper:
 
     # ---- the gates ---------------------------------------------------------------------------------------------------
 
-    def extract(self, name: str, footage: Sequence[Path]) -> tuple[str, tuple[str, ...]]:
-        """Before faces are taken from footage. Returns what the face set must carry: its ``consent`` and ``footage``.
+    def extract(self, name: str, footage: Sequence[Path], out: Path | None = None) -> tuple[str, tuple[str, ...]]:
+        """Before faces are taken from footage, into the folder ``out``, which the log names from the beginning: what an
+        interruption leaves there can be forgotten too. Returns what the face set must carry: ``consent``, ``footage``.
 
         Raises ConsentError, and PersonaFormatError for a changed persona that stands under the name.
         """
@@ -108,7 +109,8 @@ class Gatekeeper:
         signed = self.store.record_of(name)
         wanted = Wanted(footage=media, subject_key=self._standing_key(name))
         record = self._decide(name, signed, wanted)
-        self._note("extract", name, record, {"footage": list(media)})
+        place = {} if out is None else {"folder": str(out.resolve())}
+        self._note("extract", name, record, {"footage": list(media), **place})
         return record.digest(), media
 
     def extracted(self, name: str, folder: Path) -> None:

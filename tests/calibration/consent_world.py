@@ -61,6 +61,8 @@ class World:
     now: datetime = NOW
     answer: bytes | Exception = EMPTY_LIST
     """What the person's address gives."""
+    faces: int = 2
+    """How many are cut from the footage."""
 
     def __post_init__(self) -> None:
         self.warnings: list[str] = []
@@ -130,7 +132,8 @@ class World:
         consent, footage = self.gate.extract(NAME, [self.footage])
         info = FaceSetInfo(origin="cartoons 1", consent=consent, seeds={}, size=40, footage=footage)
         with FaceSetWriter(self.faceset, info) as writer:
-            writer.add(NAME, "persona", "train", [0, 1], *faces(3, [0, 1], 40))
+            states = list(range(self.faces))
+            writer.add(NAME, "persona", "train", states, *faces(3, states, 40))
         self.gate.extracted(NAME, self.faceset)
 
     def learn(self) -> None:

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from calibration.consent import sign_record
 from calibration.consent_forget import derived_of, forget
 from engines.build import model_digest
 from engines.cache import PlanCache, PlanKey
-from tests.calibration.consent_world import NAME, World, enrolled, read_persona
+from engines.faceset import FaceSetInfo
+from engines.faceset_writer import FaceSetWriter
+from tests.calibration.consent_world import ADA, NAME, World, enrolled, read_persona, record_of
+from tests.engines.synthetic import faces
 from tests.onnx_models import write
 
 
@@ -72,3 +76,15 @@ def test_a_failure_is_said_and_the_rest_goes(world: World, monkeypatch: pytest.M
     assert len(failures) == 1
     assert failures[0].startswith("persona ")
     assert not world.weights.parent.exists()
+
+
+def test_what_a_killed_extraction_left_is_found(world: World, tmp_path: Path) -> None:
+    """The log knows the folder from the beginning, not only after the last face."""
+    other = World(tmp_path / "killed", now=world.now)
+    other.root.mkdir()
+    other.footage.write_bytes(world.footage.read_bytes())
+    other.gate.store.add(sign_record(record_of(other.footage, other.key), ADA))
+    consent, footage = other.gate.extract(NAME, [other.footage], other.faceset)
+    with FaceSetWriter(other.faceset, FaceSetInfo("cartoons 1", consent, {}, 40, footage=footage)) as writer:
+        writer.add(NAME, "persona", "train", [0], *faces(3, [0], 40))
+    assert [(t.kind, t.path) for t in derived_of(other.gate.store, NAME)] == [("face set", other.faceset)]
