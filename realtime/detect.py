@@ -11,6 +11,7 @@ from engines.blazeface import BlazeFace, Candidate, Region, load_blazeface, outs
 from engines.errors import DetectorError, MissingDependencyError
 from engines.facemesh import FaceMesh, Roi, load_facemesh, roi_from_candidate, roi_from_mesh
 from engines.types import F32, U8, Detection, Frame
+from realtime.crop import FaceCropper
 
 MIN_SCORE = 0.5
 """Below this the networks themselves say: no face."""
@@ -103,7 +104,7 @@ class MeshDetector:
     @classmethod
     def load(cls, *, threads: int = 1) -> MeshDetector:
         """Both shipped networks in the fastest runtime there is. Raises RuntimeFailure."""
-        return cls(load_blazeface(threads=threads), load_facemesh(threads=threads))
+        return cls(load_blazeface(threads=threads), load_facemesh(threads=threads, cutter=FaceCropper()))
 
     def search(self, frame: Frame) -> Detection | None:
         """The whole frame, then, if it shows no face, one other view of it, in turn: shrunk, or one of its tiles.
