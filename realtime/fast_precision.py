@@ -24,6 +24,7 @@ from engines.runtimes.base import LiveRuntime
 from engines.runtimes.openvino import OpenVinoRuntime
 from realtime.config import Settings
 from realtime.engine_switch import EngineSwitch, Opener, Say
+from realtime.memory import give_back_memory
 from realtime.precision_worker import cache_key
 from realtime.swap import PlanarRuntime
 
@@ -79,6 +80,7 @@ def _opener(persona: Persona, settings: Settings, cache: PlanCache, find: Find, 
             runtime = OpenVinoRuntime(persona.swap_onnx, precision="bf16", threads=settings.threads)
         else:
             raise MissingDependencyError(_why(found.info), hint="float32 goes on")
+        give_back_memory()
         return PlanarRuntime(persona.manifest, runtime)
 
     return open_fastest

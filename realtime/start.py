@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from realtime.memory import give_back_memory
 from realtime.pipeline import Pipeline
 
 Say = Callable[[str], None]
@@ -73,6 +74,7 @@ class Start:
 def few_collections() -> Iterator[None]:
     """The garbage collector never looks again at what start-up made (about 300,000 objects, 50 ms and more a look)."""
     gc.collect()
+    give_back_memory()
     gc.freeze()
     try:
         yield
