@@ -22,7 +22,6 @@ from typing import Literal
 from calibration.consent import SignedRecord
 from calibration.consent_gates import TIER_FOLDERS, shown_only
 from calibration.consent_store import ConsentStore
-from calibration.enrollment import FACES, MAP, REPORT
 from engines.build import model_digest
 from engines.cache import PlanCache
 from engines.errors import DataError, PersonacamError
@@ -34,6 +33,8 @@ from engines.strict_json import strict_object
 
 Kind = Literal["persona", "face set", "coverage", "run", "engine"]
 _MAX_JSON = 16 << 20
+_FACES, _COVERAGE = "faces", ("coverage.png", "coverage.json")
+"""As calibration.enrollment writes them."""
 _TORN = ("{}-[0-9][0-9][0-9].npz", ".{}-[0-9][0-9][0-9].npz.*.tmp")
 
 
@@ -119,15 +120,15 @@ def _faceset_files(folder: Path, name: str, consents: set[str]) -> list[Path]:
     # A kill leaves a shard that no manifest names, or half of one.
     people = {shard.identity for shard in index.shards} | {name}
     torn = [path for who in people for pattern in _TORN for path in folder.glob(pattern.format(glob.escape(who)))]
-    torn += folder.glob(f".{MANIFEST}.*.tmp")
+    torn += [path for name in (GATHERED, MANIFEST) for path in folder.glob(f".{name}.*.tmp")]
     return list(dict.fromkeys([*files, *torn]))
 
 
 def _coverage(faces: Path) -> list[Derived]:
     """What enrollment drew and wrote beside a face set of this person."""
-    if faces.name != FACES:
+    if faces.name != _FACES:
         return []
-    files = [path for path in (faces.parent / name for name in (MAP, REPORT)) if path.is_file()]
+    files = [path for path in (faces.parent / name for name in _COVERAGE) if path.is_file()]
     return [_folder_of_files("coverage", faces.parent, files)] if files else []
 
 
