@@ -84,6 +84,8 @@ def crop_feeds(manifest: Manifest, crops: U8, points: F32, gain: float = 1.0) ->
             feeds["points"][0], feeds["present"][...] = mesh, 1.0
         if manifest.code_calibration:
             feeds["code_gain"].fill(1.0)
+        if manifest.morph is not None:
+            feeds["morph"].fill(manifest.morph)
         yield feeds
 
 

@@ -1,8 +1,8 @@
 """The graph that TensorRT compiles: a persona's ``swap.onnx`` with bytes at both ends and FP16 in between.
 
     inputs  "crop" (1, S, S, 3) uint8 BGR, as the aligned face lies in memory
-            "points" (1, P, 2), "present" (1, 1), "code_gain" (1, C), "code_shift" (1, C) float32, those that the
-            persona has
+            "points" (1, P, 2), "present" (1, 1), "code_gain" (1, C), "code_shift" (1, C), "morph" (1, 1) float32,
+            those that the persona has
     outputs "pixels" (1, T, T, 3) uint8 BGR, "mask" (1, T, T) uint8, "code" (1, C) float32 as the encoder gave it
 
 Scaling, layout, clamp and rounding stand in the graph, so that a quarter of the bytes cross the bus. Precision does
@@ -40,6 +40,7 @@ LIMITS: Mapping[str, tuple[float, float, float]] = {
     "present": (0.0, 1.0, 0.0),
     "code_gain": (-16.0, 16.0, 1.0),
     "code_shift": (-256.0, 256.0, 0.0),
+    "morph": (0.0, 1.0, 0.5),
 }
 """Input -> least and largest value that is let through, and what takes the place of one that is not finite."""
 F16_MAX = float(np.finfo(np.float16).max)

@@ -48,6 +48,19 @@ class GuardLimits:
     """Of one run: ten times the largest family, some seconds on a processor. A run cannot be interrupted."""
 
 
+IMPORTED_LIMITS = GuardLimits(
+    file_bytes=1 << 30, nodes=4000, tensor_elements=256 << 20, total_elements=1 << 30, multiply_adds=500_000_000_000
+)
+"""Of models that were trained elsewhere: DeepFaceLive's go up to 700 MB and 448 pixels a side."""
+IMPORTED_NETWORK = "dfm-1"
+"""The network family of such a persona."""
+
+
+def limits_of(network: str) -> GuardLimits:
+    """What a persona of this family may need."""
+    return IMPORTED_LIMITS if network == IMPORTED_NETWORK else GuardLimits()
+
+
 @dataclass(frozen=True, slots=True)
 class Interface:
     """Float32 inputs and outputs of a graph, name -> static shape."""
@@ -82,6 +95,12 @@ def check_onnx(data: bytes, limits: GuardLimits = GuardLimits()) -> Interface:
         raise _refuse("it has no input or no output")
     _check_inferred(model, limits)
     return interface
+
+
+def check_parts(model: ModelProto, limits: GuardLimits) -> None:
+    """Nodes and weights one by one, before anything is made of the graph. Raises PersonaFormatError."""
+    _check_model(model)
+    _check_graph(model.graph, limits)
 
 
 def _check_model(model: ModelProto) -> None:

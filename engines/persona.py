@@ -3,7 +3,7 @@
     manifest.json        what it is, and the sha256 of every other member
     swap.onnx            encoder and decoder merged: input "face" (1, 3, S, S) RGB 0..1,
                          with mesh points also "points" (1, P, 2) and "present" (1, 1),
-                         with calibration also "code_gain" and "code_shift" (1, C);
+                         with calibration also "code_gain" and "code_shift" (1, C), with a morph "morph" (1, 1);
                          outputs "swap" (1, 3, T, T), "mask" (1, 1, T, T), "code" (1, C)
     decoder.safetensors  for further training (optional)
     preview.webp         a portrait (optional)
@@ -43,7 +43,7 @@ from engines.errors import (
 )
 from engines.files import read_limited, write_atomic
 from engines.mesh_subset import MESH_SUBSET
-from engines.onnx_guard import check_onnx
+from engines.onnx_guard import check_onnx, limits_of
 from engines.persona_zip import MAX_FILE_BYTES, MEMBER_LIMITS, check_contents, pack, unpack
 from engines.signature import sign, verify
 from engines.strict_json import finite, strict_object
@@ -124,6 +124,8 @@ class Manifest(BaseModel):
     """P: face mesh points that the network takes beside the picture: 0, or all of ``mesh_subset``."""
     code_calibration: bool = False
     """Whether the network takes the wearer's calibration."""
+    morph: float | None = Field(default=None, ge=0.0, le=1.0)
+    """Of an imported AMP model: how much of the persona, 0..1, unless the user says otherwise. None: takes none."""
     code_reference: CodeReference | None = None
     """What a wearer's codes are calibrated to; None: not known."""
     seed: int | None = Field(default=None, ge=0)
@@ -157,6 +159,8 @@ class Manifest(BaseModel):
             shapes |= {"points": (1, self.mesh_points, 2), "present": (1, 1)}
         if self.code_calibration:
             shapes |= {"code_gain": (1, self.code_size), "code_shift": (1, self.code_size)}
+        if self.morph is not None:
+            shapes["morph"] = (1, 1)
         return shapes
 
     def network_outputs(self) -> dict[str, tuple[int, ...]]:
@@ -291,8 +295,7 @@ def _read_bytes(path: Path) -> bytes:
     except FileNotFoundError:
         raise PersonaNotFoundError(f"there is no file {path}", hint=_LIST) from None
     except OSError as error:
-        reason = f"{path} cannot be read: {error.strerror}"
-        raise PersonaFormatError(reason, hint="check the path and its rights") from error
+        raise PersonaFormatError(f"{path} cannot be read: {error.strerror}", hint="check the path") from error
     except ValueError as error:
         raise PersonaFormatError(f"{path.name} is larger than {MAX_FILE_BYTES >> 20} MiB", hint=_NOT_OURS) from error
 
@@ -331,7 +334,7 @@ def _check_hashes(manifest: Manifest, members: Mapping[str, bytes]) -> None:
 
 
 def _check_network(manifest: Manifest, swap_onnx: bytes) -> None:
-    interface = check_onnx(swap_onnx)
+    interface = check_onnx(swap_onnx, limits_of(manifest.network))
     wanted_inputs, wanted_outputs = manifest.network_inputs(), manifest.network_outputs()
     if dict(interface.inputs) != wanted_inputs or dict(interface.outputs) != wanted_outputs:
         raise PersonaFormatError(

@@ -16,7 +16,7 @@ from engines.errors import PersonaFormatError
 
 MEMBER_LIMITS: Mapping[str, int] = {
     "manifest.json": 64 << 10,
-    "swap.onnx": 192 << 20,
+    "swap.onnx": 512 << 20,
     "decoder.safetensors": 256 << 20,
     "preview.webp": 2 << 20,
     "report.json": 1 << 20,
@@ -24,7 +24,8 @@ MEMBER_LIMITS: Mapping[str, int] = {
     "signature": 1 << 10,
 }
 """Every member that there may be, in the order of writing -> its largest size in bytes."""
-MAX_FILE_BYTES = 400 << 20
+MAX_FILE_BYTES = 640 << 20
+"""What an imported model of the largest kind needs; for our own networks ``onnx_guard`` allows much less."""
 
 _END = struct.Struct("<4s4H2LH")  # PKWARE's APPNOTE 4.3.16, end of central directory record
 _MAX_DIRECTORY_BYTES = 4096

@@ -142,7 +142,7 @@ def _pairs(reference: OnnxRuntime, crops: U8, points: F32 | None) -> Iterator[tu
     shapes = reference.inputs
     calibration: dict[str, NDArray[Any]] = {
         name: np.full(shapes[name], value, np.float32)
-        for name, value in (("code_gain", 1.0), ("code_shift", 0.0))
+        for name, value in (("code_gain", 1.0), ("code_shift", 0.0), ("morph", 0.5))
         if name in shapes
     }
     for i, crop in enumerate(crops):

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from engines.crop_square import STANDARD, CropSquare
 from engines.errors import DetectorError, RuntimeFailure, SettingsError
-from engines.geometry import CORE, MOUTH_TOP
 from engines.types import F64, U8, Swap
 from realtime import kernels
 from realtime.cover import Cover
@@ -107,7 +107,7 @@ class Blender:
     One instance belongs to one persona and one thread.
     """
 
-    def __init__(self, config: BlendConfig, swap_size: int) -> None:
+    def __init__(self, config: BlendConfig, swap_size: int, square: CropSquare = STANDARD) -> None:
         if swap_size < 1:
             raise SettingsError(f"swap size {swap_size} is not positive", hint="take it from the persona's manifest")
         margin = config.erode_px + config.feather_px + 1
@@ -120,7 +120,7 @@ class Blender:
         self.swap_size = swap_size
         erode = 2 * config.erode_px + 1
         self._erode_kernel: U8 = np.ones((erode, erode), np.uint8)
-        self._core = _core_pixels(swap_size)
+        self._core = _core_pixels(swap_size, square)
         self._cover = Cover(swap_size)
         self._soft: U8 = np.zeros((swap_size, swap_size), np.uint8)
         self._wearer: U8 = np.zeros((swap_size, swap_size, 3), np.uint8)
@@ -257,14 +257,14 @@ class Blender:
             )
 
 
-def _core_pixels(size: int) -> tuple[kernels.I64, kernels.I64]:
+def _core_pixels(size: int, square: CropSquare) -> tuple[kernels.I64, kernels.I64]:
     """Flat indices of a ``size`` x ``size`` crop's pixels that geometry.CORE touches: eyes and nose, then mouth."""
     core: U8 = np.zeros((size, size), np.uint8)
     bits = 8  # of a pixel's fraction, in OpenCV's fixed point
-    corners = np.rint((CORE * size - 0.5) * (1 << bits)).astype(np.int32)
+    corners = np.rint((square.core * size - 0.5) * (1 << bits)).astype(np.int32)
     cv2.fillPoly(core, [corners], (255,), shift=bits)
     pixels = np.flatnonzero(core)
-    mouth = pixels // size >= round(MOUTH_TOP * size)
+    mouth = pixels // size >= round(square.mouth_top * size)
     # Of a crop of a few pixels a part may be empty; it is then the whole.
     upper, lower = (part if len(part) else pixels for part in (pixels[~mouth], pixels[mouth]))
     return upper, lower

@@ -34,7 +34,9 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 def add_verb(personas: typer.Typer) -> None:
     """Add ``personas import``."""
-    personas.command("import", epilog="Example:\n\n    personacam personas import ada.persona")(bring_in)
+    from realtime.cli_import import EXAMPLES, bring_in
+
+    personas.command("import", epilog=EXAMPLES)(bring_in)
 
 
 def gatekeeper() -> Gatekeeper:
@@ -374,14 +376,3 @@ def list_file(out: Annotated[Path, typer.Argument(help="The file to write.")] = 
             raise SettingsError(f"there is a file {out} already", hint="choose another name")
         _write(out, write_list([]))
     say(f"{out}: publish it at the address that the record names")
-
-
-def bring_in(
-    file: Annotated[Path, typer.Argument(help="A .persona file that somebody gave you.")], as_json: JsonFlag = False
-) -> None:
-    """Import a persona; a real person's only with their valid consent."""
-    with errors_explained(as_json=as_json):
-        path = gatekeeper().bring_in(file)
-    say(f"{path}; wear it: personacam run -p {path.stem}")
-    if as_json:
-        print_json({"persona": path.stem, "path": str(path)})

@@ -80,6 +80,8 @@ class Settings(BaseModel):
     """Of one inference session."""
     colour_strength: float = Field(0.5, ge=0.0, le=1.0)
     """How far the persona's colours follow the wearer's: 0 keeps the persona's own, 1 matches fully."""
+    morph: float | None = Field(None, ge=0.0, le=1.0)
+    """Imported AMP models: how much of the persona, 0..1. None: what the import said."""
     erode: int = Field(1, ge=0, le=12)
     feather: int = Field(4, ge=0, le=16)
     """Softening of the mask's edge, in pixels of the swap's own grid; too much of it would show the wearer."""

@@ -21,7 +21,7 @@ from typing import Any
 
 from engines.errors import DeviceError, PersonacamError, RuntimeFailure
 from engines.persona import Persona
-from engines.runtimes.base import LiveName, LivePrecision, LiveRuntime, Resettable
+from engines.runtimes.base import LiveName, LivePrecision, LiveRuntime, Morphs, Resettable
 from engines.types import F32, U8
 from realtime.swap import Swapper
 
@@ -76,6 +76,7 @@ class EngineSwitch:
         """No worker runs."""
         self._engine: LiveRuntime | None = None
         self._calibration: tuple[F32, F32] | None = None
+        self._morph: float | None = None
         self._failed: queue.SimpleQueue[Failure | None] = queue.SimpleQueue()
         """The worker sleeps here while the engine runs; None ends it."""
         self._stop = threading.Event()
@@ -144,6 +145,15 @@ class EngineSwitch:
                 if runtime is not None:
                     runtime.calibrate(gain, shift)
 
+    def morph(self, value: float) -> None:
+        """See ``Morphs``; engines that come later get it too."""
+        with self._lock:
+            self._morph = value
+            both: tuple[object, object] = (self._fallback, self._engine)
+            for runtime in both:
+                if isinstance(runtime, Morphs):
+                    runtime.morph(value)
+
     def retire(self) -> None:
         """Close everything soon, without waiting for it. No swap may follow."""
         with self._lock:
@@ -196,6 +206,8 @@ class EngineSwitch:
             self._engine = engine
             if self._calibration is not None:
                 engine.calibrate(*self._calibration)
+            if self._morph is not None and isinstance(engine, Morphs):
+                engine.morph(self._morph)
         if (engine.crop_size, engine.swap_size) != (self.crop_size, self.swap_size):
             self._say(f"the engine is of another persona; {self._fallback.name} goes on")
             return False

@@ -17,11 +17,12 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from engines import geometry
+from engines.crop_square import CropSquare
 from engines.errors import ConsentError, DetectorError, PersonacamError, RuntimeFailure, SinkError
 from engines.mesh_subset import MESH_SUBSET, crop_points
 from engines.types import F32, F64, U8, AlignedFace, Detection, Frame, Swap
@@ -56,6 +57,13 @@ class Swaps(Protocol):
     crop_size: int
 
     def swap(self, face: AlignedFace) -> Swap: ...  # noqa: D102
+
+
+@runtime_checkable
+class OwnSquare(Protocol):
+    """A swap whose network may see another part of the head than the standard square."""
+
+    square: CropSquare
 
 
 class Blends(Protocol):
@@ -147,6 +155,7 @@ class Pipeline:
         self._ring = PictureRing(size)
         self._out: U8 = self._ring.next()
         self._crop: U8 = np.zeros((stages.swap.crop_size, stages.swap.crop_size, 3), np.uint8)
+        self._square = _own_square(stages.swap)
         self._points: F32 = np.zeros((len(MESH_SUBSET), 2), np.float32)
         self._last_ns: int | None = None
         self._last_frame: Frame | None = None
@@ -219,6 +228,7 @@ class Pipeline:
         side = self._stages.swap.crop_size
         if side != len(self._crop):
             self._crop = np.zeros((side, side, 3), np.uint8)
+        self._square = _own_square(self._stages.swap)
         exchanged()
 
     def step(self, frame: Frame) -> None:
@@ -265,6 +275,8 @@ class Pipeline:
                 return Reason.NO_FACE, None
             with trace.stage("align"):
                 to_frame = stages.track.align(detection, len(self._crop), frame.timestamp_ns / 1e9)
+                if self._square is not None:
+                    to_frame = geometry.compose(to_frame, self._square)
                 features = geometry.features(detection.landmarks, detection.layout, to_frame)
                 points = self._crop_points(detection, to_frame)
                 stages.crop(frame.pixels, to_frame, self._crop)
@@ -374,3 +386,10 @@ class Pipeline:
         if limits.frames is not None and self.counts.sent >= limits.frames:
             return True
         return limits.seconds is not None and self._clock() - started > limits.seconds * 1e9
+
+
+def _own_square(swap: Swaps) -> F64 | None:
+    """Pixels of the swap's own square -> of the standard one; None: it is that."""
+    if not isinstance(swap, OwnSquare) or swap.square.standard:
+        return None
+    return swap.square.to_standard(swap.crop_size)

@@ -124,8 +124,10 @@ def _put_on(persona: Persona, runtime: LiveRuntime, settings: Settings, *, live:
     if not isinstance(runtime, EngineSwitch):
         runtime = fastest(persona, settings, runtime, live=live, say=say)
     swapper = Swapper(persona, runtime)
+    if settings.morph is not None:
+        swapper.morph(settings.morph)
     blend = BlendConfig(settings.erode, settings.feather, colour_strength=settings.colour_strength)
-    return Worn(persona, runtime, swapper, Blender(blend, swapper.swap_size))
+    return Worn(persona, runtime, swapper, Blender(blend, swapper.swap_size, swapper.square))
 
 
 def _another_tier(settings: Settings, tier: str, *, say: Say) -> Worn:

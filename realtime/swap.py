@@ -12,9 +12,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from engines.crop_square import CropSquare
 from engines.errors import ConsentExpiredError, DataError, RuntimeFailure
 from engines.persona import Manifest, Persona
-from engines.runtimes.base import LiveRuntime, Precision, Runtime, RuntimeName
+from engines.runtimes.base import LiveRuntime, Morphs, Precision, Runtime, RuntimeName
 from engines.types import F32, U8, AlignedFace, Swap
 from engines.wearer import WearerCalibration
 from realtime import kernels
@@ -40,6 +41,8 @@ class PlanarRuntime:
         self._feeds: dict[str, F32] = {name: np.zeros(shape, np.float32) for name, shape in inputs.items()}
         if self._calibrated:
             self._feeds["code_gain"].fill(1.0)
+        if manifest.morph is not None:
+            self._feeds["morph"].fill(manifest.morph)
         self._pixels = np.zeros((self.swap_size, self.swap_size, 3), np.uint8)
         self._mask = np.zeros((self.swap_size, self.swap_size), np.uint8)
 
@@ -51,6 +54,11 @@ class PlanarRuntime:
             self._feeds = self._feeds | {
                 name: np.array(value[None], np.float32, order="C") for name, value in changed.items()
             }
+
+    def morph(self, value: float) -> None:
+        """See ``Morphs``."""
+        if "morph" in self._feeds:
+            self._feeds = self._feeds | {"morph": np.full((1, 1), value, np.float32)}
 
     def swap(self, crop: U8, points: F32 | None) -> tuple[U8, U8]:
         """See ``LiveRuntime``."""
@@ -85,6 +93,8 @@ class Swapper:
         """S: side of the aligned faces that :meth:`swap` takes."""
         self.swap_size = persona.manifest.output_size
         """T: side of the swaps that it gives."""
+        self.square = CropSquare(persona.manifest.crop.side_dm, persona.manifest.crop.centre_dm)
+        """What the aligned faces show of the head."""
         self._wearer: WearerCalibration | None = None
         self._lock = threading.Lock()
         """Of ``_next``, ``_wearer`` and who is calibrated; never held while a network runs."""
@@ -100,6 +110,19 @@ class Swapper:
             _calibrate(manifest, live, wearer)
             self._wearer = wearer
 
+    def morph(self, value: float) -> None:
+        """Of an imported AMP model, 0..1: how much of the persona, from the next face on. From any thread.
+
+        Raises DataError for a value outside, and for a persona that has no morph.
+        """
+        with self._lock:
+            manifest, live = self._next[:2] if self._next else (self._manifest, self._live)
+            if manifest.morph is None or not isinstance(live, Morphs):
+                raise DataError(f"the persona {manifest.name} has no morph", hint="only imported AMP models have one")
+            if not 0.0 <= value <= 1.0:
+                raise DataError(f"a morph of {value:g}", hint="choose one from 0 to 1")
+            live.morph(value)
+
     def wear(self, persona: Persona, runtime: Runtime | LiveRuntime, exchanged: Callable[[], None]) -> None:
         """Another persona from the next face on. May be called from another thread.
 
@@ -112,6 +135,11 @@ class Swapper:
             raise RuntimeFailure(
                 f"{persona.manifest.name} works with other picture sizes than the persona before",
                 hint="stop and start with that persona, or choose the same tier",
+            )
+        if CropSquare(persona.manifest.crop.side_dm, persona.manifest.crop.centre_dm) != self.square:
+            raise RuntimeFailure(
+                f"{persona.manifest.name} sees another part of the head than the persona before",
+                hint="stop and start with that persona",
             )
         with self._lock:
             if self._next is not None:

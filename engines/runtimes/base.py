@@ -84,6 +84,18 @@ class LiveRuntime(Protocol):
 
 
 @runtime_checkable
+class Morphs(Protocol):
+    """A ``LiveRuntime`` of a network that may be an imported AMP model."""
+
+    def morph(self, value: float) -> None:
+        """0..1, how much of the persona, from the next swap on; a network without a morph ignores it.
+
+        May be called from any thread.
+        """
+        ...
+
+
+@runtime_checkable
 class Resettable(Protocol):
     """A runtime on a card that can be lost."""
 

@@ -317,12 +317,18 @@ class TensorRtRuntime:
         self.crop_size, self.swap_size = len(self._crop), len(self._pixels)
         if self._gain is not None:
             self._gain.fill(1.0)
+        self._morph: F32 | None = engine.inputs.get("morph")
         self._wanted: tuple[F32, F32] | None = None
         self._set: tuple[F32, F32] | None = None
 
     def calibrate(self, gain: F32, shift: F32) -> None:
         """See ``LiveRuntime``; a swap in progress keeps the pair that it began with."""
         self._wanted = (gain, shift)
+
+    def morph(self, value: float) -> None:
+        """See ``Morphs``."""
+        if self._morph is not None:
+            self._morph.fill(value)
 
     def swap(self, crop: U8, points: F32 | None) -> tuple[U8, U8]:
         """See ``LiveRuntime``."""
