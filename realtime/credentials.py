@@ -270,6 +270,6 @@ def _c2pa() -> Any:
         import c2pa
     except (ImportError, OSError, RuntimeError) as error:
         raise MissingDependencyError(
-            f"content credentials need the package c2pa-python: {error}", hint="pip install 'personacam[credentials]'"
+            f"content credentials need the package c2pa-python: {error}", hint="pip install c2pa-python"
         ) from error
     return c2pa
