@@ -1,20 +1,32 @@
 """What an enrollment is asked for and what it leaves. ``realtime.enroll_session`` drives it; nothing here sees a frame.
 
-    OUT/faces/          the face set, with the consent record's digest and the footage's
-    OUT/coverage.json   what was covered, what is missing, what was left out and why
-    OUT/coverage.png    the same as a picture
+OUT/faces/          the face set, with the consent record's digest and the footage's
+OUT/coverage.json   what was covered, what is missing, what was left out and why
+OUT/coverage.png    the same as a picture
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from engines.errors import SettingsError
+import numpy as np
+
+from calibration.coverage import BINS, Coverage
+from calibration.coverage_picture import draw_map
+from calibration.face_reading import COLUMNS
+from calibration.quality_gates import Fault
+from engines.errors import DataError, SettingsError
+from engines.files import read_limited, write_atomic
+from engines.strict_json import strict_object
+from engines.types import F64
 
 FACES, MAP, REPORT = "faces", "coverage.png", "coverage.json"
+FORMAT = "personacam-coverage"
+_MAX_REPORT = 16 << 20
 Stopped = Literal["enough", "end", "interrupted"]
 """Everything wanted was seen; the footage was over before; somebody asked to stop (the same call goes on)."""
 
@@ -40,6 +52,9 @@ class EnrollOptions:
                 f"{self.frames} frames of {self.size} pixels, at least {self.least}, every {self.every}",
                 hint="4 frames or more, of 64 to 1024 pixels, every 1 or more",
             )
+
+
+DEFAULTS = EnrollOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +93,60 @@ class Enrollment:
     share: float
     """0..1 of what is wanted."""
     missing: tuple[str, ...]
-    """What nothing showed, in plain words; empty: all of it was seen."""
+    """What nearly nothing showed, as "turn: far left"; empty: all of it was seen."""
     skipped: Mapping[str, int]
     """Why frames were left out -> how many."""
     picture: Path
     report: Path
+
+
+def describe(
+    name: str, out: Path, coverage: Coverage, *, frames: int, seen: int, stopped: Stopped, skipped: Mapping[Fault, int]
+) -> Enrollment:
+    """The enrollment in ``out`` as its coverage stands."""
+    return Enrollment(
+        name=name, folder=out, faceset=out / FACES, frames=frames, seen=seen, stopped=stopped, share=coverage.share,
+        missing=tuple(coverage.never_seen()), skipped={fault.value: n for fault, n in skipped.items() if n},
+        picture=out / MAP, report=out / REPORT,
+    )  # fmt: skip
+
+
+def write_report(done: Enrollment, coverage: Coverage, rows: F64) -> None:
+    """Write coverage.json and coverage.png for the chosen frames' (N, 14) ``rows``. Raises DataError."""
+    report = {
+        "format": FORMAT, "version": 1, "name": done.name, "frames": done.frames, "seen": done.seen,
+        "stopped": done.stopped, "share": round(done.share, 4), "missing": list(done.missing),
+        "skipped": dict(done.skipped), "bins": bins_of(coverage),
+        "normal": {name: round(value, 4) for name, value in coverage.neutral.items()},
+        "columns": list(COLUMNS), "readings": np.round(rows, 4).tolist(),
+    }  # fmt: skip
+    try:
+        write_atomic(done.report, (json.dumps(report) + "\n").encode())
+        write_atomic(done.picture, draw_map(coverage, rows, done.name))
+    except OSError as error:
+        raise DataError(f"cannot write {error.filename}: {error.strerror}", hint="free some space") from error
+
+
+def bins_of(coverage: Coverage) -> list[dict[str, Any]]:
+    """Every bin with what it has and wants."""
+    return [
+        {"axis": axis, "bin": b.name, "frames": int(has), "wanted": int(wants), "required": b.required}
+        for (axis, b), has, wants in zip(BINS, coverage.counts, coverage.wanted, strict=True)
+    ]
+
+
+def read_report(out: Path, name: str) -> Enrollment:
+    """What a finished enrollment said of itself. Raises DataError."""
+    try:
+        found = strict_object(read_limited(out / REPORT, _MAX_REPORT))
+        if found.get("format") != FORMAT or found["name"] != name:
+            raise ValueError(f"it is of {found.get('name')}")
+        return Enrollment(
+            name=name, folder=out, faceset=out / FACES, frames=int(found["frames"]), seen=int(found["seen"]),
+            stopped=found["stopped"], share=float(found["share"]), missing=tuple(map(str, found["missing"])),
+            skipped={str(why): int(n) for why, n in found["skipped"].items()}, picture=out / MAP, report=out / REPORT,
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{out} has no readable {REPORT}: {error}", hint="enroll into a new folder; the footage is still there"
+        ) from error

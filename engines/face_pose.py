@@ -57,15 +57,32 @@ def pose_degrees(mesh: NDArray[np.floating]) -> tuple[float, float, float]:
 
     The rotation is Ry(yaw) Rx(-pitch) Rz(roll). Raises DetectorError for points that span no face.
     """
+    rotation, _, _ = _fit(mesh)
+    pitch = math.asin(max(-1.0, min(1.0, rotation[1, 2])))
+    yaw, roll = math.atan2(rotation[0, 2], rotation[2, 2]), math.atan2(rotation[1, 0], rotation[1, 1])
+    return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)
+
+
+def head_frame(mesh: NDArray[np.floating]) -> F64:
+    """(468, 3) the points turned to the front and scaled to the average head: decimetres, x to the subject's left, y
+    up, z towards the camera, from the middle of the rigid points. ``mesh`` and errors as :func:`pose_degrees`.
+    """
+    rotation, scale, centre = _fit(mesh)
+    turned: F64 = (np.asarray(mesh, np.float64) * (1, -1, -1) - centre) @ rotation / scale
+    return turned
+
+
+def _fit(mesh: NDArray[np.floating]) -> tuple[F64, float, F64]:
+    """Rotation (3, 3), scale and centre (3,) that take the average head's rigid points to those of the mesh."""
     points = np.asarray(mesh, np.float64)[_RIGID] * (1, -1, -1)
-    head, seen = _HEAD - _HEAD.mean(axis=0), points - points.mean(axis=0)
+    centre = points.mean(axis=0)
+    head, seen = _HEAD - _HEAD.mean(axis=0), points - centre
     if not np.isfinite(seen).all() or float((seen * seen).sum()) < 1e-9:
         raise DetectorError("the face mesh spans no face", hint="the frame is treated as one without a face")
     left, _, right = np.linalg.svd(seen.T @ head)
     rotation: F64 = left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right
-    pitch = math.asin(max(-1.0, min(1.0, rotation[1, 2])))
-    yaw, roll = math.atan2(rotation[0, 2], rotation[2, 2]), math.atan2(rotation[1, 0], rotation[1, 1])
-    return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)
+    scale = float((seen * (head @ rotation.T)).sum()) / float((head * head).sum())
+    return rotation, max(scale, 1e-9), centre
 
 
 def read_face(mesh: NDArray[np.floating]) -> FaceReading:

@@ -1,14 +1,59 @@
-"""From footage of one person to a face set: every frame is found, judged and read, and the best ones are kept."""
+"""From footage of one person to a face set: every frame is found, read and judged, and the best ones are kept.
+
+    frame -> look (detect, cut, read) -> new? -> sharp, exposed, whole? -> one face? -> the same person? -> gathered
+    end   -> choose the best of what was gathered -> face set, coverage.json, coverage.png
+
+What costs little is asked first. The same code runs on files, on cameras and in tests: it takes ``Iterable[Frame]``.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from calibration import enroll_store
 from calibration.consent_gates import Gatekeeper
-from calibration.enrollment import Enrollment, EnrollOptions, ProgressCallback
-from engines.types import Frame
+from calibration.coverage import Coverage, Gathering, choose
+from calibration.enroll_store import Candidate, Gathered, rows_of
+from calibration.enrollment import (
+    DEFAULTS,
+    FACES,
+    Enrollment,
+    EnrollOptions,
+    EnrollProgress,
+    ProgressCallback,
+    Stopped,
+    describe,
+    read_report,
+    write_report,
+)
+from calibration.quality_gates import Fault, SamePerson, judge
+from engines.errors import NoFaceError, OtherPersonError
+from engines.faceset import GATHERED
+from engines.faceset_writer import FaceSetWriter
+from engines.geometry import points_68
+from engines.types import F32, F64, U8, Frame
+from realtime.capture import open_source
+from realtime.enroll_look import FrameLooker, Look
+from realtime.source import SourceConfig
+
+Embed = Callable[[U8, F32], F64]
+"""(crop (S, S, 3) BGR, (68, 2) landmarks in it) -> (128,) who it is. Raises DetectorError."""
+CANDIDATES = 3
+"""Times as many frames as are wanted are gathered before the best are chosen."""
+FACING_DEG = 30.0
+"""Faces turned further do not say who they are."""
+VOUCH_S = 0.5
+"""A face that is followed is looked at again for who it is after so long; what lies between waits for the answer."""
+SAVE_EVERY_S = 20.0
+"""A kill loses no more than this."""
 
 
 def enroll_footage(
@@ -18,19 +63,30 @@ def enroll_footage(
     *,
     consent: str,
     footage: tuple[str, ...] = (),
-    options: EnrollOptions = EnrollOptions(),
+    options: EnrollOptions = DEFAULTS,
     progress: ProgressCallback | None = None,
     stop: threading.Event | None = None,
+    embed: Embed | None = None,
 ) -> Enrollment:
     """The faces of one person in ``frames``, chosen by what they show, as a face set in ``out``/faces.
 
     ``consent`` and ``footage`` are what ``Gatekeeper.extract`` returned, or "invented:SEED" and nothing: this function
     asks no gate, ``enroll_files`` does. ``stop`` and KeyboardInterrupt end it with everything kept; the same call goes
-    on where it stopped, and on a finished folder returns what is there. Raises EnrollmentError for footage without a
-    usable face or with several people, MissingDependencyError without the packages that tell people apart, DataError
-    when ``out`` holds something else.
+    on where it stopped, and on a finished folder returns what is there. ``embed`` says who a face is; None takes dlib.
+    Raises NoFaceError for footage with too few usable faces, OtherPersonError when somebody else comes,
+    MissingDependencyError without dlib, DataError when ``out`` holds something else.
     """
-    raise NotImplementedError
+    folder = out / FACES
+    with FaceSetWriter(folder, enroll_store.info_of(consent, footage, options.size)) as writer:
+        begun = bool(writer.finished(name))
+        if begun and not (folder / GATHERED).exists():
+            return read_report(out, name)
+        with closing(_Session(folder, options, embed)) as session:
+            # Killed while the shards were written: what was chosen must not change any more.
+            stopped = session.verdict() if begun else session.run(frames, progress, stop)
+            if stopped == "interrupted":
+                return session.so_far(name, out)
+            return session.finish(writer, name, out, stopped)
 
 
 def enroll_files(
@@ -39,12 +95,225 @@ def enroll_files(
     out: Path,
     gate: Gatekeeper,
     *,
-    options: EnrollOptions = EnrollOptions(),
+    options: EnrollOptions = DEFAULTS,
     progress: ProgressCallback | None = None,
     stop: threading.Event | None = None,
+    embed: Embed | None = None,
 ) -> Enrollment:
-    """``enroll_footage`` on video files of a real person, through the gates before and after.
+    """``enroll_footage`` on video files of a real person, one after the other, through the gates before and after.
 
     Raises ConsentError and SourceError besides.
     """
-    raise NotImplementedError
+    consent, footage = gate.extract(name, paths)
+    folder = out / FACES
+    with FaceSetWriter(folder, enroll_store.info_of(consent, footage, options.size)):
+        pass
+    gate.extracted(name, folder)  # empty as yet: from here on "forget" knows where faces of the person lie
+    with closing(frames_of(paths)) as frames:
+        done = enroll_footage(
+            frames, name, out, consent=consent, footage=footage, options=options, progress=progress, stop=stop,
+            embed=embed,
+        )  # fmt: skip
+    if done.stopped != "interrupted":
+        gate.extracted(name, folder)
+    return done
+
+
+def frames_of(paths: Sequence[Path]) -> Generator[Frame, None, None]:
+    """All frames of files or folders of pictures as one footage: index and time go on. Raises SourceError."""
+    index, after_ns = 0, 0
+    for path in paths:
+        with closing(open_source(str(path), SourceConfig())) as source:
+            last_ns = 0
+            while (frame := source.read()) is not None:
+                last_ns = frame.timestamp_ns
+                yield Frame(frame.pixels, index, frame.captured_ns, after_ns + last_ns)
+                index += 1
+            after_ns += last_ns + 1_000_000_000  # a second apart: nothing moved from one file's end to the next
+
+
+def _dlib() -> Embed:
+    from calibration.embedding import Embedder
+
+    return Embedder().embed
+
+
+@dataclass
+class _Vouching:
+    """Who the faces of one track are: those between two answers wait."""
+
+    waiting: list[Candidate]
+    vouched: bool = False
+    """Whether this track was found to be the person."""
+    asked_ns: int = 0
+
+    def due(self, now_ns: int) -> bool:
+        return not self.vouched or now_ns - self.asked_ns >= VOUCH_S * 1e9
+
+
+class _Session:
+    """One call: what an earlier one gathered, and what this one adds."""
+
+    def __init__(self, folder: Path, options: EnrollOptions, embed: Embed | None) -> None:
+        self._folder, self._options = folder, options
+        self._gathered: Gathered = enroll_store.load(folder)
+        self._gathering = Gathering(options.frames, CANDIDATES * options.frames)
+        if self._gathered.candidates:
+            self._gathering.resume(rows_of(self._gathered.candidates), self._gathered.step)
+        self._embed = embed or _dlib()
+        self._person = SamePerson(self._gathered.known)
+        self._vouching = _Vouching([])
+        self._looker: FrameLooker | None = None
+        self._saved_s = time.monotonic()
+
+    @property
+    def coverage(self) -> Coverage:
+        return self._gathering.coverage
+
+    def close(self) -> None:
+        if self._looker is not None:
+            self._looker.close()
+
+    # ---- the loop ----------------------------------------------------------------------------------------------------
+
+    def run(self, frames: Iterable[Frame], progress: ProgressCallback | None, stop: threading.Event | None) -> Stopped:
+        """Until the footage ends, everything is there, or somebody asks to stop: "end", "enough", "interrupted"."""
+        try:
+            for position, frame in enumerate(frames):
+                if self._options.stop_when_enough and self.coverage.enough:
+                    break
+                if stop is not None and stop.is_set():
+                    return self._interrupted()
+                if position < self._gathered.seen:
+                    continue
+                fault = self._take(frame) if position % self._options.every == 0 else None
+                self._gathered.seen = position + 1
+                if fault is not None:
+                    self._gathered.skipped[fault] += 1
+                if progress is not None:
+                    progress(self._progress(fault))
+                if time.monotonic() - self._saved_s > SAVE_EVERY_S:
+                    self._save()
+        except KeyboardInterrupt:
+            return self._interrupted()
+        self._end_track()
+        return self.verdict()
+
+    def verdict(self) -> Stopped:
+        """How it ends when nobody interrupts it."""
+        return "enough" if self.coverage.enough else "end"
+
+    def _take(self, frame: Frame) -> Fault | None:
+        """One frame. Returns why it was left out."""
+        if self._looker is None:
+            self._looker = FrameLooker(self._options.size)
+        look = self._looker.look(frame)
+        if look is None:
+            self._end_track()
+            return Fault.NO_FACE
+        if not look.same_track:
+            self._end_track()
+        row = look.reading.row()
+        facing = abs(look.reading.yaw) <= FACING_DEG
+        asks = facing and self._vouching.due(frame.timestamp_ns)
+        wanted = self._gathering.wants(row)
+        if not wanted and not (asks and self._vouching.waiting):
+            return Fault.ALIKE
+        quality = self._looker.quality(look)
+        if (fault := judge(quality)) is not None:
+            return fault
+        quality, fault = self._looker.further(look, quality)
+        if (fault := fault or judge(quality)) is not None:
+            return fault
+        if asks and not self._is_same(look):
+            return Fault.STRANGER
+        if wanted:
+            self._vouching.waiting.append(
+                Candidate(frame.index, enroll_store.encode(look.crop), look.mesh.astype(np.float32), row)
+            )
+        if asks:
+            self._admit_waiting()
+        return None if wanted else Fault.ALIKE
+
+    def _is_same(self, look: Look) -> bool:
+        """Ask who it is. A stranger's track is dropped with all that waits; several in a row end the enrollment."""
+        inner = look.crop
+        who = self._embed(inner, points_68(look.mesh, "mesh468").astype(np.float32))
+        if self._person.is_same(who):
+            self._vouching.vouched, self._vouching.asked_ns = True, look.frame.timestamp_ns
+            return True
+        self._gathered.skipped[Fault.STRANGER] += len(self._vouching.waiting)
+        self._vouching = _Vouching([])
+        if self._person.somebody_else:
+            self._save()
+            raise OtherPersonError(
+                f"from frame {look.frame.index} on the footage shows somebody else",
+                hint="use footage of one person alone, or cut the others out; what was gathered before is kept",
+            )
+        return False
+
+    def _end_track(self) -> None:
+        """The face was lost: what waits is the person's if the track was once found to be."""
+        if self._vouching.vouched:
+            self._admit_waiting()
+        self._gathered.skipped[Fault.UNCERTAIN] += len(self._vouching.waiting)
+        self._vouching = _Vouching([])
+
+    def _admit_waiting(self) -> None:
+        for candidate in self._vouching.waiting:
+            if not self._gathering.wants(candidate.row):
+                self._gathered.skipped[Fault.ALIKE] += 1
+                continue
+            self._gathered.candidates.append(candidate)
+            stay = self._gathering.add(candidate.row)
+            if stay is not None:
+                self._gathered.skipped[Fault.SPARE] += len(self._gathered.candidates) - len(stay)
+                self._gathered.candidates = [self._gathered.candidates[i] for i in stay]
+        self._vouching.waiting.clear()
+
+    def _progress(self, fault: Fault | None) -> EnrollProgress:
+        problem = "" if fault in {None, Fault.ALIKE} else fault.value
+        prompts = self.coverage.prompts()
+        return EnrollProgress(
+            seen=self._gathered.seen, kept=len(self._gathered.candidates), share=self.coverage.share,
+            prompt=prompts[0] if prompts else "", problem=problem,
+        )  # fmt: skip
+
+    # ---- the end -----------------------------------------------------------------------------------------------------
+
+    def _interrupted(self) -> Stopped:
+        self._save()
+        return "interrupted"
+
+    def _save(self) -> None:
+        self._gathered.known, self._gathered.step = self._person.known, self._gathering.step
+        enroll_store.save(self._folder, self._gathered)
+        self._saved_s = time.monotonic()
+
+    def so_far(self, name: str, out: Path) -> Enrollment:
+        """What there is after an interruption; the face set is not written yet."""
+        return describe(
+            name, out, self.coverage, frames=len(self._gathered.candidates), seen=self._gathered.seen,
+            stopped="interrupted", skipped=self._gathered.skipped,
+        )  # fmt: skip
+
+    def finish(self, writer: FaceSetWriter, name: str, out: Path, stopped: Stopped) -> Enrollment:
+        """Choose, write the report and the set. Raises NoFaceError when there is too little."""
+        found, skipped = self._gathered.candidates, self._gathered.skipped
+        self._save()  # a kill while shards are written goes on from here
+        if len(found) < self._options.least:
+            why = ", ".join(f"{fault.value} ({n})" for fault, n in skipped.most_common(3))
+            raise NoFaceError(
+                f"{len(found)} usable faces of {name} in {self._gathered.seen} frames, {self._options.least} are needed"
+                f"; mostly: {why or 'there was no frame'}",
+                hint="record half a minute in good light that shows the whole face, and enroll it into a new folder",
+            )
+        chosen = [found[i] for i in choose(rows_of(found), self._options.frames)]
+        self.coverage.count(rows_of(chosen))
+        done = describe(
+            name, out, self.coverage, frames=len(chosen), seen=self._gathered.seen, stopped=stopped,
+            skipped=skipped + Counter({Fault.SPARE: len(found) - len(chosen)}),
+        )  # fmt: skip
+        write_report(done, self.coverage, rows_of(chosen))
+        enroll_store.write_faces(writer, name, chosen)
+        return done
