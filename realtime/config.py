@@ -39,6 +39,14 @@ class Settings(BaseModel):
     """Size of the persona's network; None takes the smallest that there is."""
     sink: tuple[str, ...] = ("virtualcam",)
     """``virtualcam[:DEVICE]``, FILE.mp4, ``preview``, ``null``; several at once."""
+    microphone: str | None = None
+    """Sound of recordings: a name, a part of one, a number or ``default``; None and ``none``: silent."""
+    credentials: bool = True
+    """C2PA content credentials in recordings."""
+    c2pa_cert: Path | None = None
+    """Sign them with this PEM chain instead of this computer's own certificate; with ``c2pa_key``."""
+    c2pa_key: Path | None = None
+    """Its private key, PEM, without a passphrase."""
     purpose: Literal["stream", "recording", "call", "film", "research"] | None = None
     """Personas of real people: what the run is for. None: what the outputs look like."""
     territory: str | None = Field(None, pattern=r"^[A-Z]{2}$")
@@ -82,11 +90,29 @@ class Settings(BaseModel):
     """How far the persona's colours follow the wearer's: 0 keeps the persona's own, 1 matches fully."""
     morph: float | None = Field(None, ge=0.0, le=1.0)
     """Imported AMP models: how much of the persona, 0..1. None: what the import said."""
-    erode: int = Field(1, ge=0, le=12)
+    strength: float = Field(1.0, ge=0.7, le=1.3)
+    """Of the expression, where the persona knows its neutral face: below 1 calmer, above it livelier than the wearer.
+    It is no opacity: nothing of the wearer shows at any value."""
+    sharpen: float = Field(0.0, ge=0.0, le=1.0)
+    """Of the persona's own pixels."""
+    mirror: bool = False
+    """Left and right exchanged in what leaves; the label stays readable."""
+    erode: int = Field(1, ge=-6, le=12)
+    """The mask's edge moves inward by so many pixels of the swap's own grid; negative: outward."""
     feather: int = Field(4, ge=0, le=16)
     """Softening of the mask's edge, in pixels of the swap's own grid; too much of it would show the wearer."""
     smooth: bool = True
     """One-euro smoothing of the alignment."""
+    smoothing: float = Field(0.5, ge=0.0, le=1.0)
+    """How much of it: 0 none, 0.5 as measured to be best, 1 the calmest and the laziest."""
+    mic_delay_ms: float | None = Field(None, ge=0.0, le=2000.0)
+    """By how much sound is to be delayed so that it fits the picture; None: by the latency that is measured."""
+    control: bool | None = None
+    """Serve the control page on 127.0.0.1. None: ``personacam run`` does so in a terminal."""
+    control_port: int = Field(8747, ge=0, le=65535)
+    """Of the control page; another one when it is taken. 0: any."""
+    hotkeys: bool = True
+    """Global hotkeys, where the hotkeys extra is installed and the system allows them; only with the control page."""
     deadline_ms: float = Field(1000.0, gt=0.0)
     """Live only: a frame that took longer than this is covered by the policy."""
     loop: bool = False
