@@ -53,6 +53,7 @@ cli_consent.add_verb(personas_app)
 app.add_typer(cli_audit.audit_app, name="audit")
 app.command("forget", epilog=cli_audit.FORGET_EXAMPLES)(cli_audit.forget)
 app.command("cameras")(cli_devices.cameras)
+app.command("microphones", epilog=cli_devices.MICROPHONE_EXAMPLES)(cli_devices.microphones)
 app.add_typer(cli_devices.virtualcam_app, name="virtualcam")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
@@ -98,7 +99,9 @@ def _show(report: dict[str, Any], table: Table, *, as_json: bool) -> None:
 
     personacam run -s talk.mp4 -o out.mp4 --json          a file, every frame, as fast as possible
 
-    personacam run -o virtualcam -o recording.mp4         two outputs at once"""
+    personacam run -o virtualcam -o recording.mp4         two outputs at once
+
+    personacam run -o call.mp4 --microphone default       a recording with sound"""
 )
 def run(
     source: Annotated[
@@ -120,6 +123,17 @@ def run(
             "--sink", "-o", help="virtualcam[:DEVICE], FILE.mp4, preview, null; repeat it.", show_default="virtualcam"
         ),
     ] = None,
+    microphone: Annotated[
+        str | None,
+        typer.Option(help="Sound of recordings: a name (personacam microphones), default, none.", show_default="none"),
+    ] = None,
+    credentials: Annotated[
+        bool | None, typer.Option("--credentials/--no-credentials", help="C2PA content credentials in recordings.")
+    ] = None,
+    c2pa_cert: Annotated[
+        Path | None, typer.Option(help="Sign them with this PEM chain.", show_default="this computer's own")
+    ] = None,
+    c2pa_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
     purpose: Annotated[
         str | None, typer.Option(help="Real people's personas: stream, recording, call, film or research.")
     ] = None,

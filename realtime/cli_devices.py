@@ -43,6 +43,29 @@ def cameras(as_json: AsJson = False) -> None:
         print_json({"cameras": found, "note": note})
 
 
+MICROPHONE_EXAMPLES = """Examples:
+
+    personacam microphones
+
+    personacam run -o call.mp4 --microphone Yeti      by a part of the name"""
+
+
+def microphones(as_json: AsJson = False) -> None:
+    """The microphones that recordings can have their sound from; the first is the system's choice."""
+    from realtime.microphone import list_microphones
+
+    with errors_explained(as_json=as_json):
+        found = list_microphones()
+    for microphone in found:
+        channels = "mono" if microphone.channels == 1 else f"{microphone.channels} channels"
+        default = ", default" if microphone.default else ""
+        say(f"{microphone.index}: {microphone.name} ({microphone.host}, {microphone.rate} Hz, {channels}{default})")
+    if not found:
+        say("no microphone is connected; recordings without --microphone are silent")
+    if as_json:
+        print_json({"microphones": [asdict(microphone) for microphone in found]})
+
+
 def _show(camera: CameraInfo, modes: tuple[Mode, ...], controls: tuple[Control, ...], users: tuple[str, ...]) -> None:
     say(f"{camera.index}: {camera.name} ({camera.path}, {camera.bus or 'place unknown'})", "bold")
     if users:
