@@ -1,0 +1,294 @@
+"""Finding the invisible mark in a picture that was averaged over seconds of video.
+
+    luma of every frame -> less its own neighbourhood, clipped -> summed over frames (all of it, and the face alone)
+    -> its waves at the lattice of a tile of every size -> correlation with the key's pilot at every shift, and mirrored
+    -> the best places' 64 soft bits -> the most likely number
+
+**What the p-value means.** It bounds the probability that pictures which were made without the key give as much
+evidence. The phases of a key's waves are independent of such pictures. Given the magnitudes |v| that were measured,
+the correlation z = sum |v| cos(phase) / sqrt(sum |v|^2 / 2) is then a sum of independent terms with random phases, and
+E exp(s cos U) = I0(s) <= exp(s^2 / 4), so P(z >= t) <= exp(-t^2 / 2), whatever the pictures are (Hoeffding's and
+Chernoff's bound; no assumption of Gaussian noise). That is multiplied by everything that could have been tried: sizes,
+shapes, shifts, mirror, region, ways to read, keys, pieces of the video, and for a number that was not known before all
+2^32 of them. ``benchmarks/bench_mark.py`` compares it with thousands of wrong keys.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.mark import MAX_RADIUS, TILE_SHARE, Layout, layout, spectrum
+from engines.mark_code import BITS, NUMBER_BITS, Bits, decode, encode, signs
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+C128 = NDArray[np.complex128]
+U8 = NDArray[np.uint8]
+
+LINES = 480
+"""Larger pictures are reduced to so many lines: the mark's shortest period still has 9 pixels."""
+FOUND_P = 1e-6
+"""A mark counts as found below this: ten times stricter than one false alarm in 10^5 videos."""
+SESSION_P = 1e-3
+"""Where there is a mark: a number counts as read when bits without any information give it with less than this."""
+SIZES = (0.6, 1.7)
+"""Tile sizes that are tried, relative to that of the whole picture: cut-outs and pictures within pictures."""
+_COARSE = 0.003
+"""Steps of the logarithm of the size: over half a picture's width the shortest wave slips by half a radian."""
+_FINE, _SHAPES = 0.001, 3
+"""Then width and height by themselves, so many steps of _FINE to either side."""
+_GRID = 128
+"""Shifts along each side of the tile."""
+_KEEP = 3
+"""Places per region that are looked at closely and read."""
+_SURE = 12.0
+"""A pilot this clear ends the search."""
+_HIGH_PASS = 21
+_CLIP = 8.0
+_REGIONS, _WAYS = 2, 3
+_SIZES_TRIED = math.ceil(math.log(SIZES[1] / SIZES[0]) / _COARSE) * (2 * _SHAPES + 1) ** 2
+_LOG_TRIED = math.log(_SIZES_TRIED * 2 * _GRID * _GRID * _REGIONS * _WAYS)
+"""Everything that the search can try with one key, mirrored and not."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was seen with one key."""
+
+    found: bool
+    """Whether ``p_value`` is below FOUND_P."""
+    number: int | None
+    """The 32 bits of the session's number, when they could be read with certainty (SESSION_P)."""
+    bits_matched: int
+    """How many of the 64 bits, each by itself, agree with the most likely word; about 46 where there is no mark."""
+    p_value: float
+    """Bound of the probability of this much evidence without a mark (see the module)."""
+    mirrored: bool
+    size: float
+    """Of the pattern relative to the picture: 1 for an uncut one, 1.11 after 5 % were cut from each side."""
+    region: str
+    """ "picture" or "face": where it was clearest."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    z: float
+    height: float
+    width: float
+    mirrored: bool
+    y: float
+    x: float
+    region: int
+
+
+class Gathered:
+    """Sums over frames: everything that the search needs to know of the video."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._sums: list[F32] = []
+
+    def add(self, luma: U8, face: NDArray[np.int32] | None) -> None:
+        """One frame: ``luma`` (H, W), and the outline (N, 2) of the face in it, x and y in pixels, if there is one.
+
+        Frames of another shape than the first are left out.
+        """
+        picture, scale = luma.astype(np.float32), 1.0
+        if luma.shape[0] > LINES:
+            scale = LINES / luma.shape[0]
+            size = (round(luma.shape[1] * scale), LINES)
+            picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32)
+        if not self._sums:
+            self._sums = [np.zeros_like(picture), np.zeros_like(picture)]
+        if picture.shape != self._sums[0].shape:
+            return
+        side = _odd(_HIGH_PASS * picture.shape[0] / LINES)
+        rest = np.clip(picture - cv2.blur(picture, (side, side)), -_CLIP, _CLIP)
+        self._sums[0] += rest
+        if face is not None and len(face) >= 3:
+            inside = np.zeros(picture.shape, np.uint8)
+            cv2.fillConvexPoly(inside, np.rint(face * scale).astype(np.int32), (1,))
+            # What replaces the background beside the face must not leak in through the neighbourhood.
+            inside = np.asarray(cv2.erode(inside, np.ones((side // 2, side // 2), np.uint8)), np.uint8)
+            self._sums[1] += rest * inside
+        self.frames += 1
+
+    def regions(self) -> list[F32]:
+        """The picture, its busy places turned down, and the face."""
+        if not self._sums or not self.frames:
+            return []
+        mean = self._sums[0] / self.frames
+        side = _odd(25 * mean.shape[0] / LINES)
+        picture = mean / np.sqrt(cv2.blur(mean * mean, (side, side)) + 0.15)
+        return [np.asarray(picture, np.float32), np.asarray(self._sums[1] / self.frames, np.float32)]
+
+
+def read(
+    video: Gathered, secrets: Sequence[bytes], known: Iterable[int] = (), *, pieces: int = 1
+) -> tuple[Reading, int] | None:
+    """The best reading and the index of its key; None without frames or keys.
+
+    ``known``: numbers that are looked for besides, for example those of this machine's sessions; a weak mark is found
+    more easily so. ``pieces``: how many pieces of the video are looked at in all. Raises DataError for a key that is
+    none.
+    """
+    regions = video.regions()
+    if not regions or not secrets:
+        return None
+    extra = math.log(len(secrets) * max(pieces, 1))
+    numbers = sorted(set(known))
+    readings = [_read_one(regions, layout(secret), numbers, extra) for secret in secrets]
+    best = min(range(len(readings)), key=lambda k: readings[k].p_value)
+    return readings[best], best
+
+
+def _read_one(regions: Sequence[F32], plan: Layout, known: Sequence[int], extra: float) -> Reading:
+    best: Reading | None = None
+    for region, picture in enumerate(regions):
+        if not picture.any():
+            continue
+        waves = _Waves(picture)
+        for place in _places(waves, plan, region):
+            reading = _interpret(waves, plan, place, known, extra)
+            if best is None or reading.p_value < best.p_value:
+                best = reading
+        if best is not None and best.p_value < 1e-12 and best.number is not None:
+            break
+    return best or Reading(
+        found=False, number=None, bits_matched=0, p_value=1.0, mirrored=False, size=1.0, region="picture"
+    )
+
+
+class _Waves:
+    """Fourier sums of one picture at the lattice of any tile: no resampling, so sizes may be as fine as wanted."""
+
+    def __init__(self, picture: F32) -> None:
+        rows, columns = np.flatnonzero(picture.any(axis=1)), np.flatnonzero(picture.any(axis=0))
+        self.height = picture.shape[0]
+        self._top, self._left = int(rows[0]), int(columns[0])
+        self._part: F32 = np.ascontiguousarray(picture[self._top : rows[-1] + 1, self._left : columns[-1] + 1])
+        self._part -= self._part.mean()
+
+    def at(self, height: float, width: float, plan: Layout, *, mirrored: bool) -> C128:
+        """(n,) of the plan's waves in a tile of ``height`` x ``width`` pixels, equalised (see ``_equal``)."""
+        return self.both(height, width, plan)[int(mirrored)]
+
+    def both(self, height: float, width: float, plan: Layout) -> tuple[C128, C128]:
+        """As seen, and as seen in a mirror."""
+        y = np.arange(self._part.shape[0]) + self._top
+        x = np.arange(self._part.shape[1]) + self._left
+        across = np.exp(-2j * np.pi / width * np.outer(x, np.arange(MAX_RADIUS + 1))).astype(np.complex64)
+        down = np.exp(-2j * np.pi / height * np.outer(np.arange(-MAX_RADIUS, MAX_RADIUS + 1), y)).astype(np.complex64)
+        # A real matrix by two real halves: numpy would widen the picture to complex numbers.
+        table = down @ (self._part @ across.real + 1j * (self._part @ across.imag))
+        ky, kx = plan.places[:, 0], plan.places[:, 1]
+        return _equal(table[ky + MAX_RADIUS, kx], plan), _equal(np.conj(table[MAX_RADIUS - ky, kx]), plan)
+
+
+def _equal(waves: C128, plan: Layout) -> C128:
+    """Magnitudes without the trend that pictures have, and outliers limited; phases as they are.
+
+    Depends on magnitudes alone, so the bound of the p-value holds.
+    """
+    power = np.abs(waves) ** 2 + 1e-12
+    length = np.log(np.hypot(plan.places[:, 0], plan.places[:, 1]))
+    trend = np.exp(np.polyval(np.polyfit(length, np.log(power), 2), length))
+    return np.asarray(waves / np.sqrt(trend + 0.5 * power), np.complex128)
+
+
+def _places(waves: _Waves, plan: Layout, region: int) -> list[_Place]:
+    """Where the pilot is clearest: at every size first, then closely around the best."""
+    whole = waves.height * TILE_SHARE
+    steps = np.arange(math.log(SIZES[0]), math.log(SIZES[1]), _COARSE)
+    found: list[_Place] = []
+    for size in np.exp(steps[np.argsort(np.abs(steps), kind="stable")]):
+        found += _look(waves, plan, size * whole, size * whole, region)
+        if max(place.z for place in found) > _SURE:
+            break
+    found.sort(key=lambda place: -place.z)
+    return [_closer(waves, plan, place, region) for place in _apart(found)[:_KEEP]]
+
+
+def _apart(found: Sequence[_Place]) -> list[_Place]:
+    """Best first, without the neighbours of a better one, which the closer look covers."""
+    kept: list[_Place] = []
+    for place in found:
+        near = (abs(math.log(place.height / k.height)) < 2 * _COARSE and place.mirrored == k.mirrored for k in kept)
+        if not any(near):
+            kept.append(place)
+    return kept
+
+
+def _closer(waves: _Waves, plan: Layout, place: _Place, region: int) -> _Place:
+    best = place
+    steps = _FINE * np.arange(-_SHAPES, _SHAPES + 1)
+    for down in steps:
+        for across in steps:
+            looks = _look(waves, plan, place.height * math.exp(down), place.width * math.exp(across), region)
+            best = max(best, looks[int(place.mirrored)], key=lambda p: p.z)
+    return best
+
+
+def _look(waves: _Waves, plan: Layout, height: float, width: float, region: int) -> list[_Place]:
+    """The best shift of the pilot, as seen and in a mirror."""
+    pilot = plan.bit < 0
+    ky, kx = plan.places[pilot, 0] % _GRID, plan.places[pilot, 1] % _GRID
+    places = []
+    for mirrored, seen in enumerate(waves.both(height, width, plan)):
+        lattice = np.zeros((_GRID, _GRID), np.complex128)
+        lattice[ky, kx] = seen[pilot] * np.conj(plan.waves[pilot])
+        surface = np.fft.ifft2(lattice).real * _GRID * _GRID
+        at = int(surface.argmax())
+        z = float(surface.flat[at]) / _norm(seen[pilot])
+        y, x = divmod(at, _GRID)
+        places.append(_Place(z, height, width, bool(mirrored), y / _GRID, x / _GRID, region))
+    return places
+
+
+def _norm(waves: C128) -> float:
+    return math.sqrt(float((np.abs(waves) ** 2).sum()) / 2.0) + 1e-12
+
+
+def _interpret(waves: _Waves, plan: Layout, place: _Place, known: Sequence[int], extra: float) -> Reading:
+    """Read the bits there, and say how likely all this is by chance."""
+    seen = waves.at(place.height, place.width, plan, mirrored=place.mirrored)
+    seen = seen * np.exp(2j * np.pi * (plan.places[:, 0] * place.y + plan.places[:, 1] * place.x))
+    aligned = (seen * np.conj(plan.waves)).real
+    carriers = plan.bit >= 0
+    soft = np.bincount(plan.bit[carriers], weights=aligned[carriers], minlength=BITS).astype(np.float64)
+    number, word = decode(soft)
+    norm = _norm(seen[carriers])
+
+    def together(bits: Bits) -> float:
+        return float((seen * np.conj(spectrum(plan, bits))).real.sum()) / _norm(seen)
+
+    ways = [_LOG_TRIED - place.z**2 / 2, _LOG_TRIED + NUMBER_BITS * math.log(2) - max(together(word), 0.0) ** 2 / 2]
+    certain = NUMBER_BITS * math.log(2) - max(float(signs(word) @ soft) / norm, 0.0) ** 2 / 2 < math.log(SESSION_P)
+    if known:
+        words = np.stack([encode(n) for n in known])
+        best = int(np.argmax(signs(words) @ soft))
+        ways.append(_LOG_TRIED + math.log(len(known)) - max(together(words[best]), 0.0) ** 2 / 2)
+        alone = max(float(signs(words[best]) @ soft) / norm, 0.0)
+        if math.log(len(known)) - alone**2 / 2 < math.log(SESSION_P) and not certain:
+            number, word, certain = known[best], words[best], True
+    p_value = math.exp(min(0.0, min(ways) + extra))
+    found = p_value < FOUND_P
+    return Reading(
+        found,
+        number if found and certain else None,
+        int(((soft > 0) == (word > 0)).sum()),
+        p_value,
+        place.mirrored,
+        place.height / (waves.height * TILE_SHARE),
+        "face" if place.region else "picture",
+    )
+
+
+def _odd(length: float) -> int:
+    return max(3, round(length) | 1)
