@@ -348,3 +348,26 @@ i420_32, i420_2 = _step(_planes(32, "I420"), _PLANES), _step(_planes(2, "I420"),
 nv12_32, nv12_2 = _step(_planes(32, "NV12"), _PLANES), _step(_planes(2, "NV12"), _PLANES)
 uyvy_32, uyvy_2 = _step(_planes(32, "UYVY"), _PLANES), _step(_planes(2, "UYVY"), _PLANES)
 """One row; ``at_luma`` is where its bytes go."""
+
+
+def _mark(lanes: int) -> Build:
+    """``lanes`` pixels of :func:`mark.add_pattern`."""
+
+    def mark_step(code: Code, values: Sequence[Value]) -> None:
+        b, n = code.b, 3 * lanes
+        frame, at, tile, place = values
+        words = ir.VectorType(I16, n)
+        added = b.sext(code.load(tile, place, ir.VectorType(I8, lanes)), ir.VectorType(I16, lanes))
+        total = b.add(
+            b.zext(code.load(frame, at, ir.VectorType(I8, n)), words), code.pick(added, [k // 3 for k in range(n)])
+        )
+        zero, top = code.const(I16, 0, n), code.const(I16, 255, n)
+        total = b.select(b.icmp_signed("<", total, zero), zero, total)
+        total = b.select(b.icmp_signed(">", total, top), top, total)
+        code.store(b.trunc(total, ir.VectorType(I8, n)), frame, at)
+
+    return mark_step
+
+
+mark_16, mark_1 = _step(_mark(16), "frame at tile place"), _step(_mark(1), "frame at tile place")
+"""Adds 16 (1) signed bytes of ``tile`` to as many BGR pixels, the same to each colour, clipped to 0..255."""
