@@ -17,6 +17,7 @@ from realtime import (
     cli_consent,
     cli_devices,
     cli_engines,
+    cli_enroll,
     cli_gallery,
     cli_making,
     cli_people,
@@ -48,6 +49,7 @@ cli_making.add_verb(cli_train.train_app)
 cli_report.add_verb(cli_train.train_app)
 cli_gallery.add_verbs(cli_train.train_app, personas_app)
 app.command("export")(cli_train.export)
+app.command("enroll", epilog=cli_enroll.EXAMPLES)(cli_enroll.enroll)
 app.add_typer(cli_consent.consent_app, name="consent")
 cli_consent.add_verb(personas_app)
 app.add_typer(cli_audit.audit_app, name="audit")

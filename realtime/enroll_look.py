@@ -151,6 +151,6 @@ class FrameLooker:
 
 
 def _margin(size: int) -> F64:
-    """(2, 3) from pixels of the stored crop to those of the family's crop, which is as many pixels wide, in its middle."""
+    """(2, 3) from pixels of the stored crop to those of the family's crop in its middle, drawn on as many pixels."""
     shift = (size - 1) / 2 * (1 - DEFAULT_MARGIN)
     return np.array([[DEFAULT_MARGIN, 0.0, shift], [0.0, DEFAULT_MARGIN, shift]])

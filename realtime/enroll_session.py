@@ -34,8 +34,8 @@ from calibration.enrollment import (
     read_report,
     write_report,
 )
-from calibration.quality_gates import Fault, SamePerson, judge
-from engines.errors import NoFaceError, OtherPersonError
+from calibration.quality_gates import Fault, SamePerson, Verdict, judge
+from engines.errors import DetectorError, NoFaceError, OtherPersonError, PersonacamError
 from engines.faceset import GATHERED
 from engines.faceset_writer import FaceSetWriter
 from engines.geometry import points_68
@@ -196,6 +196,9 @@ class _Session:
                     self._save()
         except KeyboardInterrupt:
             return self._interrupted()
+        except PersonacamError:  # the source or a network failed: what was gathered is kept
+            self._save()
+            raise
         self._end_track()
         return self.verdict()
 
@@ -225,32 +228,35 @@ class _Session:
         quality, fault = self._looker.further(look, quality)
         if (fault := fault or judge(quality)) is not None:
             return fault
-        if asks and not self._is_same(look):
+        verdict = self._who(look) if asks else Verdict.UNSURE
+        if verdict is Verdict.STRANGER:
             return Fault.STRANGER
         if wanted:
-            self._vouching.waiting.append(
-                Candidate(frame.index, enroll_store.encode(look.crop), look.mesh.astype(np.float32), row)
-            )
-        if asks:
+            crop = enroll_store.encode(look.crop)
+            self._vouching.waiting.append(Candidate(frame.index, crop, look.mesh.astype(np.float32), row))
+        if verdict is Verdict.SAME:
+            self._vouching.vouched, self._vouching.asked_ns = True, frame.timestamp_ns
             self._admit_waiting()
         return None if wanted else Fault.ALIKE
 
-    def _is_same(self, look: Look) -> bool:
-        """Ask who it is. A stranger's track is dropped with all that waits; several in a row end the enrollment."""
-        inner = look.crop
-        who = self._embed(inner, points_68(look.mesh, "mesh468").astype(np.float32))
-        if self._person.is_same(who):
-            self._vouching.vouched, self._vouching.asked_ns = True, look.frame.timestamp_ns
-            return True
-        self._gathered.skipped[Fault.STRANGER] += len(self._vouching.waiting)
-        self._vouching = _Vouching([])
-        if self._person.somebody_else:
-            self._save()
-            raise OtherPersonError(
-                f"from frame {look.frame.index} on the footage shows somebody else",
-                hint="use footage of one person alone, or cut the others out; what was gathered before is kept",
-            )
-        return False
+    def _who(self, look: Look) -> Verdict:
+        """Ask who it is. A stranger's track is dropped with all that waits; several in a row end the enrollment.
+
+        Raises OtherPersonError.
+        """
+        try:
+            verdict = self._person.ask(self._embed(look.crop, points_68(look.mesh, "mesh468").astype(np.float32)))
+        except DetectorError:
+            return Verdict.UNSURE
+        if verdict is Verdict.STRANGER:
+            self._gathered.skipped[Fault.STRANGER] += len(self._vouching.waiting)
+            self._vouching = _Vouching([])
+            if self._person.somebody_else:
+                raise OtherPersonError(
+                    f"from frame {look.frame.index} on the footage shows somebody else",
+                    hint="use footage of one person alone, or cut the others out",
+                )
+        return verdict
 
     def _end_track(self) -> None:
         """The face was lost: what waits is the person's if the track was once found to be."""
@@ -258,6 +264,7 @@ class _Session:
             self._admit_waiting()
         self._gathered.skipped[Fault.UNCERTAIN] += len(self._vouching.waiting)
         self._vouching = _Vouching([])
+        self._person.new_track()
 
     def _admit_waiting(self) -> None:
         for candidate in self._vouching.waiting:
@@ -282,6 +289,7 @@ class _Session:
     # ---- the end -----------------------------------------------------------------------------------------------------
 
     def _interrupted(self) -> Stopped:
+        self._end_track()
         self._save()
         return "interrupted"
 
