@@ -94,8 +94,8 @@ class Gathered:
         self.frames = 0
         self._sums: list[F32] = []
 
-    def add(self, luma: U8, face: NDArray[np.int32] | None) -> None:
-        """One frame: ``luma`` (H, W), and the outline (N, 2) of the face in it, x and y in pixels, if there is one.
+    def add(self, luma: U8, face: F32 | None) -> None:
+        """One frame: ``luma`` (H, W), and the convex outline (N, 2) of the face in it, x and y in pixels, if any.
 
         Frames of another shape than the first are left out.
         """
@@ -118,6 +118,15 @@ class Gathered:
             inside = np.asarray(cv2.erode(inside, np.ones((side // 2, side // 2), np.uint8)), np.uint8)
             self._sums[1] += rest * inside
         self.frames += 1
+
+    def include(self, other: Gathered) -> None:
+        """The frames of another piece too; left out if they have another shape."""
+        if not self._sums:
+            self._sums = [np.zeros_like(part) for part in other._sums]
+        if other._sums and other._sums[0].shape == self._sums[0].shape:
+            for own, part in zip(self._sums, other._sums, strict=True):
+                np.add(own, part, out=own)
+            self.frames += other.frames
 
     def regions(self) -> list[F32]:
         """The picture, its busy places turned down, and the face."""
