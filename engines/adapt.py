@@ -79,11 +79,7 @@ def best_start(
     device = trunk.trunk.head.weight.device
     if people is None:
         return torch.zeros(trunk.film_size, device=device), None
-    if people.ndim != 2 or people.shape[1] != trunk.film_size or not people.shape[0]:
-        raise SettingsError(f"people's vectors of shape {tuple(people.shape)} do not fit this trunk",
-                            hint=f"give (K, {trunk.film_size}) vectors that were trained with it")  # fmt: skip
-    if not bool(torch.isfinite(people).all()):
-        raise SettingsError("people's vectors hold numbers that are not finite", hint="use an earlier checkpoint")
+    check_people(trunk, people)
     people = people.detach().to(device, torch.float32)
     mean = people.mean(dim=0)
     if not candidates:
@@ -91,3 +87,12 @@ def best_start(
     losses = {row: loss_of(trunk.fold(people[row])) for row in candidates}
     row = min(losses, key=losses.__getitem__)
     return (mean, None) if loss_of(trunk.fold(mean)) <= losses[row] else (people[row].clone(), row)
+
+
+def check_people(trunk: FilmDecoder, people: Tensor) -> None:
+    """Raise SettingsError unless ``people`` (K, F) are finite vectors of this trunk, at least one."""
+    if people.ndim != 2 or people.shape[1] != trunk.film_size or not people.shape[0]:
+        raise SettingsError(f"people's vectors of shape {tuple(people.shape)} do not fit this trunk",
+                            hint=f"give (K, {trunk.film_size}) vectors that were trained with it")  # fmt: skip
+    if not bool(torch.isfinite(people).all()):
+        raise SettingsError("people's vectors hold numbers that are not finite", hint="use an earlier checkpoint")

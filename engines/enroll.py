@@ -4,9 +4,10 @@
     result = enroll(EnrollConfig(), faceset, "vera", encoder, trunk, people, Path("runs/vera"))
     decoder, _ = checkpoint.load_decoder(result.decoder)           # a plain PersonaDecoder
 
-Nobody has pictures of a real person in another person's states, so the input is a crop of the person and the truth is
-the same crop. That the code carries no identity is the universal stage's doing: the encoder stays as it is. Relighting
-and jitter hit both alike, everything that a camera spoils hits the input alone (see ``augment``).
+Nobody has pictures of a real person in another person's states, so the input is a crop of the person, or that crop with
+somebody painted over it whom the trunk knows (see ``stand_ins``), and the truth is the crop. The encoder stays as it
+is; what it leaves of the wearer in the code, the decoder learns to ignore. Relighting and jitter hit both alike,
+everything that a camera spoils hits the input alone (see ``augment``).
 
 How much may change depends on the number of frames (see ``adapt``). The held-out frames decide when it is enough: every
 few steps the averaged weights are scored on them, the best are kept, and when several checks in a row bring nothing,
@@ -26,7 +27,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from engines.adapt import Adaptation, Mode, best_start, mode_for
+from engines.adapt import Adaptation, Mode, best_start, check_people, mode_for
 from engines.augment import AugmentConfig
 from engines.checks import BestSoFar, Check, checks_in_vain
 from engines.course import Course, ProgressCallback
@@ -86,6 +87,8 @@ class EnrollConfig:
     """How the crops are disturbed."""
     points_hidden: float = 0.1
     """Share of faces whose mesh points the encoder does not get, where it takes any."""
+    stand_in_share: float = 0.5
+    """Share of faces that somebody else wears, painted by the trunk: see ``stand_ins``. 0: the person alone."""
     checkpoint_minutes: float = 0.5
     """Time between checkpoints, each with a contact sheet."""
     report_seconds: float = 1.0
@@ -98,6 +101,8 @@ class EnrollConfig:
     """Where networks run: "cpu" or "cuda"."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.stand_in_share <= 1:
+            raise SettingsError(f"{self.stand_in_share} of the faces worn by others", hint="use 0 to 1, about 0.5")
         if not 0 < self.held_out <= 0.5:
             raise SettingsError(f"cannot hold out {self.held_out} of the frames", hint="use about 0.1, at most 0.5")
         if min(self.check_every, self.patience, self.shards, self.validation_faces, self.start_frames) < 1:
@@ -199,6 +204,8 @@ def enroll(
                             hint="take both from one universal run")  # fmt: skip
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise TrainingError("this machine has no usable NVIDIA GPU", hint='use the device "cpu"')
+    if people is not None:
+        check_people(trunk, people)
     frames = usable_frames(faceset, identity, config.held_out)
     plan = plan_for(config, frames.count)
     keep_freed_memory()
@@ -217,7 +224,7 @@ class _Enrollment:
     ) -> None:  # fmt: skip
         self.config, self.plan, self.frames, self.out_dir = config, plan, frames, out_dir
         settings = {f.name: getattr(config, f.name) for f in fields(LearnConfig)}
-        self.learner = learner = Learner(LearnConfig(**settings), frames, encoder, trunk)
+        self.learner = learner = Learner(LearnConfig(**settings), frames, encoder, trunk, people)
         start, self.start = best_start(
             learner.trunk, people, learner.few_frames_loss(config.start_frames),
             _spread(0 if people is None or config.start == "mean" else people.shape[0], config.start_candidates),

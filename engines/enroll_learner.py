@@ -25,6 +25,7 @@ from engines.losses import LossWeights
 from engines.mesh_subset import MESH_SUBSET
 from engines.network import PersonaDecoder, UniversalEncoder
 from engines.pairs import Batch
+from engines.stand_ins import StandIns, paint
 from engines.types import F32
 from engines.validation import score_faces, write_sheet
 
@@ -32,6 +33,7 @@ LEAST_FRAMES = 4
 """Fewer usable frames cannot be split into some to learn from and some to stop by."""
 LEAST_MASK = 0.02
 """A frame whose mask covers a smaller share of the crop shows no face."""
+_AT_ONCE = 32
 HELD_OUT_BLOCK = 8
 """Neighbouring frames of a clip look alike, so they are held out in blocks of about so many."""
 
@@ -138,15 +140,20 @@ class LearnConfig:
     validation_faces: int
     """At most so many held-out frames are scored."""
     device: str
+    stand_in_share: float = 0.0
+    """Share of faces that somebody else wears: see ``stand_ins``."""
 
 
 class Learner:
     """Frozen encoder and trunk, one plain decoder that takes the weights of the moment, and the frames.
 
-    Encoder and trunk are copies.
+    Encoder and trunk are copies. With ``people`` (K, F) of the trunk, they stand in for the person in some inputs.
     """
 
-    def __init__(self, config: LearnConfig, frames: Frames, encoder: UniversalEncoder, trunk: FilmDecoder) -> None:
+    def __init__(
+        self, config: LearnConfig, frames: Frames, encoder: UniversalEncoder, trunk: FilmDecoder,
+        people: Tensor | None = None,
+    ) -> None:  # fmt: skip
         self.config, self.frames = config, frames
         self.device = torch.device(config.device)
         self.encoder = copy.deepcopy(encoder).eval().requires_grad_(requires_grad=False).to(self.device)
@@ -156,6 +163,8 @@ class Learner:
         channels_last(self.decoder)
         self.sizes = encoder.sizes
         self._held_out: tuple[Tensors, Tensor] | None = None
+        self._worn: tuple[Tensors, Tensor] | None = None
+        self.stand_ins = None if people is None or not config.stand_in_share else self._paint(people.detach().float())
 
     def learn(self, person: Adaptation, pool: ThreadPoolExecutor, step: int) -> dict[str, float]:
         """Gradients of what learns, in its ``grad``, from the batch of a step; the mean of the terms over the shards.
@@ -184,14 +193,19 @@ class Learner:
         return mean_terms([terms for _, terms in parts])
 
     def check(self, decoder: PersonaDecoder, step: int, seconds: float) -> Check:
-        """Score a decoder on the held-out frames, undisturbed."""
+        """Score a decoder on the held-out frames, undisturbed.
+
+        The loss, which decides, is the mean of that on the frames themselves and on stand-ins in them, where there are
+        any; the score is on the frames themselves.
+        """
         faces, code = self._held_out_faces()
         face, mask = self._decode(decoder, code)
-        loss = self._terms(face, mask, faces)["total"]
+        loss = float(self._terms(face, mask, faces)["total"])
+        if self.stand_ins is not None:
+            worn, worn_code = self._worn_faces(self.stand_ins)
+            loss = (loss + float(self._terms(*self._decode(decoder, worn_code), worn)["total"])) / 2
         score = score_faces(face, torch.sigmoid(mask), faces, 0)
-        return Check(
-            step, seconds, float(loss), score.psnr_masked_db, score.mask_iou, score.ssim, score.sharpness_ratio
-        )
+        return Check(step, seconds, loss, score.psnr_masked_db, score.mask_iou, score.ssim, score.sharpness_ratio)
 
     def sheet(self, decoder: PersonaDecoder, path: Path) -> None:
         """Write the contact sheet of held-out frames: input, result, truth."""
@@ -213,16 +227,31 @@ class Learner:
         config, frames = self.config, self.frames
         rng = np.random.default_rng((config.seed, step, shard))
         rows = frames.training[rng.integers(len(frames.training), size=config.batch // config.shards)]
-        faces = self._cut(rows, config.augment, rng)
+        batch = frames.batch(rows, with_points=self.sizes.mesh_points > 0)
+        if self.stand_ins is not None:
+            worn = np.flatnonzero(rng.random(len(rows)) < config.stand_in_share)
+            self.stand_ins.take(batch, worn, rows, rng.integers(self.stand_ins.each, size=len(rows)))
+        faces = self._cut(batch, config.augment, rng)
         if faces.points is not None:
             hidden = rng.random(len(rows)) < config.points_hidden
             faces.points[torch.from_numpy(hidden)] = torch.nan
         return faces
 
-    def _cut(self, rows: I64, strengths: AugmentConfig, rng: np.random.Generator) -> Tensors:
+    def _cut(self, batch: Batch, strengths: AugmentConfig, rng: np.random.Generator) -> Tensors:
         return augment(
-            self.frames.batch(rows, with_points=self.sizes.mesh_points > 0), strengths, rng, margin=self.frames.margin,
-            input_size=self.sizes.input_size, output_size=self.sizes.output_size,
+            batch, strengths, rng, margin=self.frames.margin, input_size=self.sizes.input_size,
+            output_size=self.sizes.output_size,
+        )  # fmt: skip
+
+    def _paint(self, people: Tensor) -> StandIns:
+        """Other people in all frames."""
+        everything = np.arange(self.frames.count)
+        parts = np.array_split(everything, -(-len(everything) // _AT_ONCE))
+        codes = torch.cat([self._undisturbed(rows)[1] for rows in parts])
+        return paint(
+            self.frames.faces.crops, self.frames.faces.landmarks, codes, self.trunk, people.to(self.device),
+            margin=self.frames.margin, with_points=self.frames.points is not None and self.sizes.mesh_points > 0,
+            seed=self.config.seed,
         )  # fmt: skip
 
     @torch.no_grad()
@@ -256,13 +285,26 @@ class Learner:
     def _held_out_faces(self) -> tuple[Tensors, Tensor]:
         """The held-out frames and their codes, which stay the same: the encoder does not learn."""
         if self._held_out is None:
-            rows = self.frames.held_out
-            picked = np.linspace(0, len(rows) - 1, min(self.config.validation_faces, len(rows))).astype(int)
-            self._held_out = self._undisturbed(rows[picked])
+            self._held_out = self._undisturbed(self._picked())
         return self._held_out
 
-    def _undisturbed(self, rows: I64) -> tuple[Tensors, Tensor]:
-        faces = self._cut(rows, NEUTRAL, np.random.default_rng(0))
+    def _worn_faces(self, stand_ins: StandIns) -> tuple[Tensors, Tensor]:
+        """The same frames with somebody else in them, always the same one."""
+        if self._worn is None:
+            self._worn = self._undisturbed(self._picked(), stand_ins)
+        return self._worn
+
+    def _picked(self) -> I64:
+        rows = self.frames.held_out
+        picked: I64 = rows[np.linspace(0, len(rows) - 1, min(self.config.validation_faces, len(rows))).astype(int)]
+        return picked
+
+    def _undisturbed(self, rows: I64, stand_ins: StandIns | None = None) -> tuple[Tensors, Tensor]:
+        batch = self.frames.batch(rows, with_points=self.sizes.mesh_points > 0)
+        if stand_ins is not None:
+            everyone = np.arange(len(rows))
+            stand_ins.take(batch, everyone, rows, everyone % stand_ins.each)
+        faces = self._cut(batch, NEUTRAL, np.random.default_rng(0))
         return faces, self._encode(faces)
 
     @torch.no_grad()

@@ -83,7 +83,9 @@ def many(tmp_path_factory):
 
 @pytest.fixture
 def quick():
-    return EnrollConfig(mode="film", steps=6, batch=4, check_every=2, threads=1, warmup_steps=2, report_seconds=0)
+    return EnrollConfig(
+        mode="film", steps=6, batch=4, check_every=2, threads=1, warmup_steps=2, report_seconds=0, stand_in_share=0.0
+    )
 
 
 def held_out_psnr(universal, decoder):
@@ -391,7 +393,16 @@ def test_networks_that_do_not_fit_are_refused(universal, few, tmp_path, quick, s
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"held_out": 0.0}, {"held_out": 0.9}, {"check_every": 0}, {"patience": 0}, {"batch": 1}, {"steps": 0}]
+    "wrong",
+    [
+        {"held_out": 0.0},
+        {"held_out": 0.9},
+        {"check_every": 0},
+        {"patience": 0},
+        {"batch": 1},
+        {"steps": 0},
+        {"stand_in_share": 1.5},
+    ],
 )
 def test_senseless_settings_are_refused(wrong):
     with pytest.raises(SettingsError):
