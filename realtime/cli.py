@@ -24,6 +24,7 @@ from realtime import (
     cli_report,
     cli_train,
     cli_train_stages,
+    cli_verify,
 )
 from realtime.config import Settings, resolve
 from realtime.console import console, end_with, errors_explained, print_json, say
@@ -54,6 +55,8 @@ app.add_typer(cli_consent.consent_app, name="consent")
 cli_consent.add_verb(personas_app)
 app.add_typer(cli_audit.audit_app, name="audit")
 app.command("forget", epilog=cli_audit.FORGET_EXAMPLES)(cli_audit.forget)
+app.command("verify", epilog=cli_verify.EXAMPLES)(cli_verify.verify)
+app.add_typer(cli_verify.mark_app, name="mark")
 app.command("cameras")(cli_devices.cameras)
 app.command("microphones", epilog=cli_devices.MICROPHONE_EXAMPLES)(cli_devices.microphones)
 app.add_typer(cli_devices.virtualcam_app, name="virtualcam")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.jit import kernel
-from engines.mark import tile
+from engines.mark import KEY_BYTES, tile
 from engines.types import U8
 from realtime.vector_ir import mark_1, mark_16
 
@@ -123,3 +123,8 @@ def add_pattern(pixels: U8, tiles: I8, strength: U8) -> None:
                 across -= side
         for i in range(width - whole * BLOCK):
             mark_1(frame, at + 3 * i, values, np.int64(row[whole]) * plane + start + across + i)
+
+
+def warm_up_mark() -> None:
+    """Compile both kernels, or load them from the cache."""
+    Marker(bytes(KEY_BYTES), 0, (BLOCK, BLOCK)).draw(np.zeros((BLOCK, BLOCK, 3), np.uint8))

@@ -16,11 +16,13 @@ import contextlib
 import hashlib
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from engines.errors import DataError
 from engines.files import read_limited
 from engines.mark import KEY_BYTES
+from realtime.mark import Marker
 
 KEY_FILE = "mark.key"
 """Under the user's data folder."""
@@ -45,6 +47,20 @@ def own_key(home: Path) -> bytes:
         with contextlib.suppress(OSError):  # somebody else's file; reading it will tell
             path.chmod(0o600)
     return read_key(path)
+
+
+def marker(home: Path, session_id: int, size: tuple[int, int], say: Callable[[str], None]) -> Marker:
+    """What puts this computer's mark into pictures of (width, height).
+
+    Without a key that can be read or made (a full disk, a read-only folder) the pictures are marked with one that
+    nobody knows, and the user is told: the stream goes on, and nothing can recognise it later.
+    """
+    try:
+        secret = own_key(home)
+    except DataError as error:
+        say(f"the invisible mark will not be recognised: {error}")
+        secret = secrets.token_bytes(KEY_BYTES)
+    return Marker(secret, session_id, size)
 
 
 def read_key(path: Path) -> bytes:
