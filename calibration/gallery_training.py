@@ -3,7 +3,8 @@
     report = train_gallery(recipe("tiny", seed=0, minutes=90, polish_minutes=3), Path("runs/gallery"), jobs=2)
 
     OUT/data                         the face set of a GalleryPlan, for all tiers
-    OUT/TIER/universal               encoder, trunk and people
+    OUT/TIER/first                   the universal stage's first stretch, at full disturbance
+    OUT/TIER/universal               its last, mild one: encoder, trunk and people
     OUT/TIER/polish-TRUNK/NAME       the decoder of one persona, tuned; TRUNK is the trunk's sha256, shortened
     OUT/TIER/personas/NAME.persona   what ships
     OUT/TIER/universal-TIER          what ships of the universal stage, for personas that are invented later
@@ -28,6 +29,7 @@ from calibration.people.render import Renderer
 from calibration.people.truth import expression_columns, light_columns
 from calibration.plan import GalleryPlan
 from engines import checkpoint
+from engines.augment import MILD
 from engines.errors import DataError
 from engines.export import export_swap
 from engines.faceset import FaceSetInfo, read_index
@@ -39,8 +41,9 @@ from engines.polish import PolishConfig, codes, decoded, polish, scored
 from engines.polish_data import PersonaPairs
 from engines.run_folder import Universal, load_universal
 from engines.train import Progress
-from engines.universal import UniversalConfig, train_universal
+from engines.universal import UniversalConfig, mildly, train_universal
 from engines.universal_bundle import sample_wearers, save_bundle
+from engines.universal_data import MILD_POINTS
 from engines.universal_networks import persona_decoder
 
 STATE = 3 + len(expression_columns()) + 2 + len(light_columns())
@@ -50,8 +53,10 @@ _SCORED = 1000
 _SHORT_SHA = 8
 _BY_TIME = 1_000_000
 """Steps of a schedule that time ends."""
-MINUTES: Mapping[Tier, tuple[float, float]] = {"tiny": (45, 3), "small": (180, 8), "base": (720, 20)}
+MINUTES: Mapping[Tier, tuple[float, float]] = {"tiny": (150, 3), "small": (600, 8), "base": (2400, 20)}
 """Of the universal stage, and of each persona's polish."""
+_FIRST = 0.6
+"""Share of the universal stage's time with crops that are disturbed at full strength."""
 _IRRELEVANT = {"checkpoint_minutes", "report_seconds", "threads", "cache_gib", "ahead", "device"}
 """Settings that change nothing about what a finished run has learned."""
 
@@ -63,7 +68,10 @@ class GalleryRecipe:
     tier: str
     plan: GalleryPlan
     universal: UniversalConfig
+    """The last stretch of the universal stage, and what ships; all of it where there is no ``first``."""
     polish: PolishConfig
+    first: UniversalConfig | None = None
+    """What goes before, with larger disturbances of the crops."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class GalleryHooks:
 
     rendering: Callable[[int, int], None] | None = None
     training: Callable[[str, Progress], None] | None = None
-    """With the step's name: "universal", or a persona's."""
+    """With the step's name: "first stretch", "universal", or a persona's."""
     say: Callable[[str], None] | None = None
 
 
@@ -82,19 +90,22 @@ def recipe(
 ) -> GalleryRecipe:  # fmt: skip
     """The recipe of a tier; ``minutes`` and ``polish_minutes`` (each persona's) change the schedules' lengths."""
     on_gpu = device.startswith("cuda")
-    universal_minutes, own_minutes = MINUTES[tier]
+    usual_minutes, own_minutes = MINUTES[tier]
+    universal_minutes = minutes or usual_minutes
+    first = UniversalConfig(
+        network=with_state(config(tier), mesh_points=len(MESH_SUBSET), state_size=STATE), seed=seed, steps=_BY_TIME,
+        max_minutes=_FIRST * universal_minutes, batch=64 if on_gpu else 16, warmup_steps=300, self_fraction=0.1,
+        checkpoint_minutes=5.0, device="cuda" if on_gpu else "cpu",
+    )  # fmt: skip
     return GalleryRecipe(
         tier,
         plan or GalleryPlan(seed=seed),
-        UniversalConfig(
-            network=with_state(config(tier), mesh_points=len(MESH_SUBSET), state_size=STATE), seed=seed, steps=_BY_TIME,
-            max_minutes=minutes or universal_minutes, batch=64 if on_gpu else 16, warmup_steps=300, self_fraction=0.1,
-            checkpoint_minutes=5.0, device="cuda" if on_gpu else "cpu",
-        ),
+        replace(mildly(first), max_minutes=(1 - _FIRST) * universal_minutes),
         PolishConfig(
             seed=seed, steps=_BY_TIME, max_minutes=polish_minutes or own_minutes, batch=32 if on_gpu else 16,
-            device=device,
+            augment=MILD, points=MILD_POINTS, device=device,
         ),
+        first,
     )  # fmt: skip
 
 
@@ -104,7 +115,7 @@ def train_gallery(
 ) -> dict[str, Any]:  # fmt: skip
     """All steps, or what is missing of them; ``decoders`` ship inside the files for further training.
 
-    The universal stage begins with what the run in ``start_from`` learned. ``keep_universal`` takes data and universal
+    A run in ``start_from`` takes the place of the recipe's first stretch. ``keep_universal`` takes data and universal
     run as they are, however they were made.
 
     Returns a report; "stopped" is "interrupted" when Ctrl-C ended a training, and then nothing is packaged. Raises
@@ -114,6 +125,12 @@ def train_gallery(
     if not keep_universal:
         build_dataset(what.plan, data, jobs=jobs, progress=hooks.rendering)
     if not keep_universal and not _finished(run, what.universal):
+        if what.first is not None and start_from is None:
+            start_from = out / what.tier / "first"
+            if not _finished(start_from, what.first):
+                begun = train_universal(what.first, data, start_from, _named(hooks, "first stretch"))
+                if begun.stopped == "interrupted":
+                    return {"stopped": "interrupted", "tier": what.tier, "at": "first stretch"}
         result = train_universal(what.universal, data, run, _named(hooks, "universal"), start_from=start_from)
         if result.stopped == "interrupted":
             return {"stopped": "interrupted", "tier": what.tier, "at": "universal"}
@@ -275,9 +292,11 @@ def _run_facts(run: Path, settings: dict[str, Any]) -> dict[str, Any]:
 def _command(out: Path, tier: str, plan: GalleryPlan, universal: dict[str, Any], polished: Path) -> str:
     """What makes all this from seeds; what differs from the defaults otherwise stands in the plan."""
     words = ["personacam train gallery", f"--tier {tier}", f"--seed {plan.seed}", f"--out {out.name}"]
+    first = out / tier / "first" / "config.json"
     configs = sorted(polished.glob("*/config.json"))
-    for option, config_of in (("--minutes", universal), ("--polish-minutes", _json(configs[0]) if configs else {})):
-        if (minutes := config_of.get("max_minutes")) is not None:
+    stretches = [universal, *([_json(first)] if first.exists() else [])]
+    for option, parts in (("--minutes", stretches), ("--polish-minutes", [_json(c) for c in configs[:1]])):
+        if minutes := sum(part.get("max_minutes") or 0 for part in parts):
             words.append(f"{option} {minutes:g}")
     usual = GalleryPlan()
     for option, field in (("--wearers", "wearers"), ("--states", "states")):

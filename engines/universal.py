@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from engines.adversary import reversal_strength
-from engines.augment import AugmentConfig
+from engines.augment import MILD, AugmentConfig
 from engines.course import Course, ProgressCallback, Stopped
 from engines.distributed import Team, interruptible, joined
 from engines.errors import SettingsError
@@ -42,7 +42,7 @@ from engines.mesh_subset import MESH_SUBSET
 from engines.network import NetworkConfig, config
 from engines.run_folder import load_universal
 from engines.run_state import SHEET, STATE, lasting_settings, new_run, resume_run, save_run
-from engines.universal_data import Examples, Feeder, PointsNoise, UniversalPairs, join
+from engines.universal_data import MILD_POINTS, Examples, Feeder, PointsNoise, UniversalPairs, join
 from engines.universal_losses import UniversalWeights, universal_losses
 from engines.universal_networks import (
     People,
@@ -62,6 +62,7 @@ __all__ = [
     "UniversalResult",
     "load_people",
     "load_trunk",
+    "mildly",
     "persona_decoder",
     "train_universal",
 ]
@@ -150,6 +151,17 @@ OPERATIONAL = (
     "validation_faces", "cache_gib",
 )  # fmt: skip
 """Fields of UniversalConfig that may differ when a run is continued."""
+
+
+def mildly(usual: UniversalConfig) -> UniversalConfig:
+    """The same for the end of a training, on the weights of a run at the usual strengths: see ``augment.MILD``.
+
+    Checks of the code are dear and have done their work; more of the pairs are of personas.
+    """
+    return replace(
+        usual, augment=MILD, points=MILD_POINTS, learning_rate=0.6 * usual.learning_rate, wearers_too=0.15,
+        cycle_every=8, consistency_every=8,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

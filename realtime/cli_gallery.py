@@ -62,7 +62,7 @@ def gallery(
     jobs: Annotated[int, typer.Option(min=1, help="Rendering processes.")] = 2,
     device: Device = DeviceName.AUTO,
     start_from: Annotated[
-        Path | None, typer.Option(help="A universal run of this tier whose weights the new one begins with.")
+        Path | None, typer.Option(help="A universal run of this tier in place of the first stretch.")
     ] = None,
     decoders: Annotated[
         bool, typer.Option("--decoders/--no-decoders", help="Files hold the decoder too, for further training.")

@@ -74,7 +74,7 @@ _UNIVERSAL_EXAMPLES = """Examples:
 
     personacam train universal --data data/people --out runs/try --tier tiny --minutes 10
 
-    personacam train universal --data data/more --out runs/second --start-from runs/universal
+    personacam train universal --data data/more --out runs/second --start-from runs/universal --mild
 
     torchrun --nproc-per-node 8 -m realtime train universal --data data/people --out runs/universal --device cuda"""
 
@@ -94,6 +94,9 @@ def universal(
     start_from: Annotated[
         Path | None, typer.Option(help="A universal run of this tier whose weights the new one begins with.")
     ] = None,
+    mild: Annotated[
+        bool, typer.Option("--mild", help="For the end: crops are disturbed less, small features are learned.")
+    ] = False,
     as_json: JsonFlag = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -103,10 +106,10 @@ def universal(
     """
     with _stage(as_json=as_json):
         from engines.network import config, with_state
-        from engines.universal import UniversalConfig, train_universal
+        from engines.universal import UniversalConfig, mildly, train_universal
         from engines.universal_data import state_size
 
-        plain = UniversalConfig()
+        plain = mildly(UniversalConfig()) if mild else UniversalConfig()
         index = _index(data)
         points = plain.network.mesh_points if mesh else 0
         chosen = replace(

@@ -12,12 +12,13 @@ from calibration.gallery import gallery
 from calibration.gallery_training import GalleryHooks, GalleryRecipe, package_gallery, plan_of, recipe, train_gallery
 from calibration.plan import GalleryPlan, PeoplePlan
 from engines import checkpoint
+from engines.augment import MILD, AugmentConfig
 from engines.errors import DataError, TrainingError
 from engines.mesh_subset import MESH_SUBSET
 from engines.network import NetworkConfig
 from engines.persona import read_persona
 from engines.polish import PolishConfig
-from engines.universal import UniversalConfig
+from engines.universal import UniversalConfig, mildly
 from engines.universal_bundle import load_bundle, sample_codes
 
 PLAN = GalleryPlan(
@@ -29,11 +30,13 @@ SIZES = NetworkConfig(
     encoder_residuals=(False, False, True), grid=4, grid_width=32, decoder_widths=(24, 16),
     mesh_points=len(MESH_SUBSET),
 )  # fmt: skip
+USUAL = UniversalConfig(network=SIZES, steps=4, batch=4, warmup_steps=1, validation_faces=4, threads=1)
 SMALL = GalleryRecipe(
     "test",
     PLAN,
-    UniversalConfig(network=SIZES, steps=4, batch=4, warmup_steps=1, validation_faces=4, threads=1),
+    mildly(USUAL),
     PolishConfig(steps=3, batch=4, warmup_steps=1, check_every=2, validation_faces=4, threads=1, report_seconds=0),
+    first=replace(USUAL, steps=3),
 )
 
 
@@ -49,7 +52,9 @@ def test_plan_and_description_are_one():
 def test_the_recipe_of_a_tier():
     made = recipe("small", seed=5, minutes=90, polish_minutes=3)
     assert (made.plan.seed, made.universal.seed, made.polish.seed) == (5, 5, 5)
-    assert (made.universal.max_minutes, made.polish.max_minutes) == (90, 3)
+    assert made.first is not None
+    assert (made.first.max_minutes, made.universal.max_minutes, made.polish.max_minutes) == (54, 36, 3)
+    assert (made.first.augment, made.universal.augment) == (AugmentConfig(), MILD)
     assert (made.universal.network.tier, made.universal.network.mesh_points) == ("small", len(MESH_SUBSET))
 
 
@@ -70,6 +75,10 @@ def test_from_seeds_to_files_with_interruptions(renderer, tmp_path):
     first = train_gallery(SMALL, tmp_path, jobs=1, hooks=GalleryHooks(training=interrupt))
     assert (first["stopped"], first["at"]) == ("interrupted", "yuki")
     assert not (tmp_path / "test" / "personas").exists()
+    # The universal stage's last stretch began with its first one.
+    earlier = checkpoint.load(tmp_path / "test" / "first" / "people", "people").meta["trunk_sha256"]
+    (state,) = (tmp_path / "test" / "universal" / "state").glob("*.json")
+    assert f'"start": "{earlier}"' in state.read_text()
 
     # Nothing that is finished is done again: who was rendered, trained and polished stays.
     def files(pattern):
