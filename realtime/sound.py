@@ -97,11 +97,6 @@ class SmoothTimes:
         self._next_s: float | None = None
         self._age_s = self._away_s = 0.0
 
-    @property
-    def rate(self) -> float:
-        """Samples a second, as measured."""
-        return 1.0 / self._period_s
-
     def place(self, measured_s: float, count: int, *, lost: bool = False) -> float:
         """When a block of ``count`` samples began, in seconds, of when it seems to have begun."""
         if self._next_s is None or lost or self._away_s > _BELIEVED_S:
@@ -135,11 +130,14 @@ class SoundTrack:
         self.written_s = 0.0
         """Sound there is up to this time."""
         self._pushed_s = 0.0
+        self._silent = False
+        """Whether ``fill`` came in between."""
 
     def push(self, block: SoundBlock, measured_s: float) -> Iterator[Packet[AudioStream]]:
         """Encode a block that began at ``measured_s`` of the recording; what lies before 0 is left out."""
         count = len(block.samples)
-        begin_s = self._times.place(measured_s, count, lost=block.lost)
+        begin_s = self._times.place(measured_s, count, lost=block.lost or self._silent)
+        self._silent = False
         if begin_s + count / self._rate > 0.0:
             yield from self._fit(block.samples, begin_s)
 
@@ -148,6 +146,7 @@ class SoundTrack:
         while until_s - self._pushed_s > _LAG_S:
             length_s = min(until_s - self._pushed_s - _LAG_S / 2, _LAG_S)
             silence = np.zeros((round(length_s * self._rate), 1 if self._layout == "mono" else 2), np.float32)
+            self._silent = True
             yield from self._fit(silence, self._pushed_s)
 
     def finish(self) -> Iterator[Packet[AudioStream]]:
