@@ -89,7 +89,7 @@ def enroll(
             return
         gate = gatekeeper()
         if consent is not None:
-            _bring_in(gate, consent)
+            bring_in(gate, consent)
         if cameras:
             _record(name, cameras[0], record or Path(f"{name}.mp4"), options, minutes, preview, as_json=as_json)
         else:
@@ -101,7 +101,7 @@ def _is_camera(spec: str) -> bool:
     return text.isdecimal() or text.startswith(("camera:", "/dev/")) or "://" in text
 
 
-def _bring_in(gate: Gatekeeper, file: Path) -> None:
+def bring_in(gate: Gatekeeper, file: Path) -> None:
     """Take a signed record in, as ``consent import`` does."""
     from calibration.consent_gates import utc_now
 
@@ -124,7 +124,7 @@ def _extract(
         with _board("faces", timed=True) as progress:
             done = enroll_files(paths, name, folder, gate, options=options, progress=progress)
     except (ConsentMissingError, ConsentFootageError) as error:
-        raise type(error)(error.message, hint=_ask_for_it(name, paths)) from error
+        raise type(error)(error.message, hint=ask_for_it(name, paths)) from error
     _tell(done, paths)
     if as_json:
         print_json(asdict(done))
@@ -132,7 +132,7 @@ def _extract(
         raise kept()
 
 
-def _ask_for_it(name: str, paths: Sequence[Path]) -> str:
+def ask_for_it(name: str, paths: Sequence[Path]) -> str:
     """The commands that bring the missing consent, ready to be copied."""
     footage = " ".join(f"--footage {path}" for path in paths)
     return (
@@ -196,7 +196,7 @@ def _record(
     say(f"{target}: {made.frames} frames, {duration(made.seconds)}, {made.coverage.share:.0%} of what is wanted")
     if missing:
         say(f"still missing: {'; '.join(missing)}. Record once more for more, or go on", "yellow")
-    say(f"now {_ask_for_it(name, [target])}\n       personacam enroll {name} --source {target}", "bold")
+    say(f"now {ask_for_it(name, [target])}\n       personacam enroll {name} --source {target}", "bold")
     if as_json:
         print_json(
             {"recording": str(target), "frames": made.frames, "seconds": round(made.seconds, 1),

@@ -13,8 +13,9 @@ import typer
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
 
-from engines.errors import SettingsError
+from engines.errors import ConsentFootageError, ConsentMissingError, SettingsError
 from realtime.cli_consent import gatekeeper
+from realtime.cli_enroll import ask_for_it, bring_in
 from realtime.cli_train import kept, need_packages
 from realtime.cli_train_stages import Device, DeviceName, JsonFlag, Minutes, ModeName, Seed, Steps, device_of
 from realtime.console import console, duration, errors_explained, print_json, say
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 EXAMPLES = """Examples:
 
     personacam train persona ada --source ada.mp4
+
+    personacam train persona ada --source ada.mp4 --consent ada.consent.json
 
     personacam train persona ada --source monday.mp4 --source tuesday.mp4 --minutes 5
 
@@ -59,6 +62,9 @@ def add_verb(train: typer.Typer) -> None:
 def persona(
     name: Annotated[str, typer.Argument(help="Of the persona; the consent record names it too.")],
     source: Annotated[list[Path], typer.Option("--source", "-s", help="A video file of the person; repeat it.")],
+    consent: Annotated[
+        Path | None, typer.Option(help="The person's signed record, brought in first.", show_default="what is here")
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option(help="Where faces, training and report go.", show_default="the user's enrolled/NAME")
     ] = None,
@@ -85,6 +91,8 @@ def persona(
     with errors_explained(as_json=as_json):
         from calibration.enrollment import EnrollOptions
 
+        if consent is not None and not dry_run:
+            bring_in(gatekeeper(), consent)
         make(
             name, source, folder=folder, out=out, options=EnrollOptions(frames=frames),
             learning=Learning(minutes, steps, mode, seed, device, universal), as_json=as_json, dry_run=dry_run,
@@ -123,6 +131,8 @@ def make(
             from calibration.making import make_persona
 
             made = make_persona(gate, making, _extraction(gate, sources, making, options), hooks)
+    except (ConsentMissingError, ConsentFootageError) as error:
+        raise type(error)(error.message, hint=ask_for_it(name, sources)) from error
     except KeyboardInterrupt:
         raise kept() from None
     if made.stopped == "interrupted":
@@ -170,7 +180,7 @@ def _extraction(gate: Gatekeeper, sources: Sequence[Path], making: Making, optio
         found = enroll_files(sources, making.name, making.folder, gate, options=options, progress=progress)
         if found.stopped == "interrupted":
             return None
-        missing = f"; never seen: {', '.join(found.missing)}" if found.missing else ""
+        missing = f"; hardly seen: {', '.join(found.missing)}" if found.missing else ""
         say(f"faces: {found.frames} kept of {found.seen} frames, {found.share:.0%} of what is wanted{missing}")
         return found.faceset
 

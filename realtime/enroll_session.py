@@ -36,7 +36,7 @@ from calibration.enrollment import (
 )
 from calibration.quality_gates import Fault, SamePerson, Verdict, judge
 from engines.errors import DetectorError, NoFaceError, OtherPersonError, PersonacamError
-from engines.faceset import GATHERED
+from engines.faceset import GATHERED, MANIFEST, read_index
 from engines.faceset_writer import FaceSetWriter
 from engines.geometry import points_68
 from engines.types import F32, F64, U8, Frame
@@ -104,19 +104,25 @@ def enroll_files(
 
     Raises ConsentError and SourceError besides.
     """
-    consent, footage = gate.extract(name, paths)
     folder = out / FACES
-    with FaceSetWriter(folder, enroll_store.info_of(consent, footage, options.size)):
-        pass
-    gate.extracted(name, folder)  # empty as yet: from here on "forget" knows where faces of the person lie
+    consent, footage = gate.extract(name, paths, folder)  # from here on "forget" knows where faces of the person lie
+    finished = _is_finished(folder, name)
     with closing(frames_of(paths)) as frames:
         done = enroll_footage(
             frames, name, out, consent=consent, footage=footage, options=options, progress=progress, stop=stop,
             embed=embed,
         )  # fmt: skip
-    if done.stopped != "interrupted":
+    # A set that was finished before is not logged again: it may have been changed since, and the log shows that.
+    if done.stopped != "interrupted" and not finished:
         gate.extracted(name, folder)
     return done
+
+
+def _is_finished(folder: Path, name: str) -> bool:
+    """Whether the face set is complete."""
+    if not (folder / MANIFEST).exists() or (folder / GATHERED).exists():
+        return False
+    return any(shard.identity == name for shard in read_index(folder).shards)
 
 
 def frames_of(paths: Sequence[Path]) -> Generator[Frame, None, None]:

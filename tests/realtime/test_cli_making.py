@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from calibration.enrollment import Enrollment
 from realtime import cli_making
 from realtime.cli import app
+from realtime.enroll_session import enroll_files
 from tests.calibration.consent_world import NAME
 from tests.calibration.making_world import MakingWorld, footage_only
 
@@ -54,7 +55,7 @@ def test_one_command_from_footage_to_a_persona_to_wear(world: MakingWorld) -> No
     assert report["stopped"] == "finished"
     assert Path(report["path"]) == world.standing
     assert Path(report["report"]).is_file()
-    for text in ("never seen: a head turned far", "held-out frames", "wear it: personacam run --persona ada"):
+    for text in ("hardly seen: a head turned far", "held-out frames", "wear it: personacam run --persona ada"):
         assert text in result.stderr, text
     assert world.gate.run(world.standing).manifest.kind == "person"
     again = invoke(*common(world))
@@ -83,6 +84,18 @@ def test_errors_name_the_repair(world: MakingWorld, arguments: list[str], messag
     error = json.loads(result.stdout.splitlines()[-1])["error"]
     assert message in error["message"]
     assert hint in error["hint"]
+
+
+def test_without_consent_the_commands_that_bring_it_are_named(
+    world: MakingWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("realtime.enroll_session.enroll_files", enroll_files)
+    world.record_file.unlink()
+    result = invoke(*common(world))
+    assert result.exit_code == 1
+    assert f"personacam consent request {NAME}" in result.stderr
+    assert str(world.footage) in result.stderr
+    assert not world.making.folder.exists()
 
 
 def test_ctrl_c_says_that_nothing_is_lost(world: MakingWorld, monkeypatch: pytest.MonkeyPatch) -> None:
