@@ -46,6 +46,8 @@ class RunFiles:
         """Of ``_session``: recordings end in threads of their own."""
         self._session: Session | None = None
         self._persona: Persona | None = None
+        self._asked: str | None = None
+        """Whose consent to be recorded was found, by ``_agreed_in``."""
         self.control: RecordingControl | None = None
         """None when every frame of a file is worked on at any rate: then there is no stream to record."""
 
@@ -92,9 +94,15 @@ class RunFiles:
     def take(self, pixels: U8, frame: Frame, persona: Persona) -> None:
         """A picture that went out, and whom it shows; a tap of the pipeline (microseconds, does not raise)."""
         if persona is not self._persona:
-            self._changed(persona)
-        if self.control is not None:
-            self.control.take(pixels, frame)
+            self._persona = persona
+            threading.Thread(target=self._wear, args=(worn(persona),), name="session", daemon=True).start()
+        if self.control is None:
+            return
+        if persona.manifest.kind == "person" and self.control.active and _agreed_in(persona) != self._asked:
+            # Consent cannot be asked for in passing, and this picture must not be in the file.
+            self.control.stop()
+            self._say(f"the recording was stopped: {persona.manifest.title} is a real person; start another one to ask")
+        self.control.take(pixels, frame)
 
     def close(self) -> None:
         """Finish what is being recorded. May be called twice."""
@@ -113,14 +121,6 @@ class RunFiles:
         sound = Microphone(self._microphone) if self._microphone is not None else None
         return RecorderSink(path, sound=sound, delay_ms=self._delay_ms, from_first=from_first, seal=self._seal)
 
-    def _changed(self, persona: Persona) -> None:
-        """Somebody else is worn from this picture on. A real person's consent cannot be asked for in passing."""
-        self._persona = persona
-        if self.control is not None and self.control.active and persona.manifest.kind == "person":
-            self.control.stop()
-            self._say(f"the recording was stopped: {persona.manifest.title} is a real person; start another one to ask")
-        threading.Thread(target=self._wear, args=(worn(persona),), name="session", daemon=True).start()
-
     def _wear(self, persona: WornPersona) -> None:
         with self._lock:
             session = self._session
@@ -133,6 +133,7 @@ class RunFiles:
         if persona is not None and persona.manifest.kind == "person":
             settings = self._settings
             admitted(self._home, persona.path, ("recording.mp4",), settings.purpose, settings.territory, self._say)
+            self._asked = _agreed_in(persona)
 
     def _opened(self, persona: WornPersona) -> Session:
         """The session's record, begun when it is first needed."""
@@ -181,6 +182,11 @@ class RunFiles:
             write()
         except PersonacamError as error:
             self._say(str(error))
+
+
+def _agreed_in(persona: Persona) -> str:
+    """The consent record of a real person, the same in all tiers of one."""
+    return persona.manifest.chain.consent if persona.manifest.chain else persona.sha256
 
 
 def _given_identity(settings: Settings) -> Identity | None:
