@@ -10,8 +10,8 @@ from engines.types import U8
 
 PICTURES = 3
 """One that is made, one that a preview may still show, one that an encoder may still read."""
-_UNSHARED = 2
-"""References to an array that only the ring's list holds, as ``sys.getrefcount`` counts: the list, and its argument."""
+UNSHARED = 2
+"""References to an array that one list or object holds, as ``sys.getrefcount`` counts: the holder, and its argument."""
 
 
 class PictureRing:
@@ -35,7 +35,7 @@ class PictureRing:
         """(H, W, 3) uint8 with anything in it. The caller's until its next call, and then whoever's keeps it."""
         for _ in range(len(self._pictures)):  # over the list, the loop itself would hold one
             self._turn = (self._turn + 1) % len(self._pictures)
-            if sys.getrefcount(self._pictures[self._turn]) <= _UNSHARED:
+            if sys.getrefcount(self._pictures[self._turn]) <= UNSHARED:
                 return self._pictures[self._turn]
         self.extra += 1
         return np.zeros(self._shape, np.uint8)

@@ -70,6 +70,8 @@ class Tracker:
         self._unchecked = 0
         self._denials = 0
         self._denied = False
+        self._kept: object = None
+        """The pixels that a check will look at: who holds a picture keeps it as it came."""
 
     def update(self, frame: Frame) -> Detection | None:
         """The face in ``frame``: followed from the last frame, else searched for in this one. None: there is none.
@@ -80,6 +82,7 @@ class Tracker:
         Raises DetectorError and RuntimeFailure from the detector; the track has ended then.
         """
         last, self._last = self._last, None
+        self._kept = None
         if self._denied:
             self.counts.lost += 1
             self.reset()
@@ -90,6 +93,7 @@ class Tracker:
                 self.counts.followed += 1
                 self._unchecked += 1
                 self._last = found
+                self._kept = frame.pixels if self._unchecked >= self._config.check_every else None
                 return found
             self.counts.lost += 1
             self.reset()
@@ -114,14 +118,14 @@ class Tracker:
 
         Raises DetectorError and RuntimeFailure from the detector; the track has ended then.
         """
-        if self._last is None or self._unchecked < self._config.check_every:
+        if self._last is None or self._kept is None:
             return
         found, self._last = self._last, None
         self._unchecked = 0
         self.counts.checked += 1
         self._denials = 0 if self._detector.confirm(frame, found) else self._denials + 1
         self._denied = self._denials >= self._config.denials
-        self._last = found
+        self._last, self._kept = found, None
 
     @property
     def config(self) -> TrackerConfig:
@@ -129,8 +133,9 @@ class Tracker:
         return self._config
 
     def configure(self, config: TrackerConfig) -> None:
-        """Other cadences from the next frame on; the filter's constants stay. May be called from any thread."""
+        """Other cadences and another filter from the next frame on. May be called from any thread."""
         self._config = config
+        self._filter.tune(config.min_cutoff_hz, config.beta)
 
     def align(self, detection: Detection, size: int, t_s: float) -> F64:
         """(2, 3) affine from pixels of a ``size`` x ``size`` crop to frame pixels, smoothed over the track.
@@ -168,6 +173,7 @@ class Tracker:
         self._until_search = 0
         self._unchecked = 0
         self._denied = False
+        self._kept = None
         self._filter.reset()
 
 

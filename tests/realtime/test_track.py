@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import cv2
 import insightface.data
@@ -159,6 +160,19 @@ def test_a_track_denied_again_and_again_ends_covered_and_is_searched_for_in_the_
     assert run(tracker, 7) == "#####.#"
     assert detector.asked == "s" + "ffc" + "ffc" + "s"
     assert (tracker.counts.followed, tracker.counts.checked, tracker.counts.lost) == (4, 2, 1)
+
+
+def test_the_pixels_of_a_frame_that_will_be_looked_at_again_are_held() -> None:
+    """The pipeline swaps in place what nobody holds: a check of a swapped picture would always see a face."""
+    tracker = Tracker(Script("yyyy", "y", "yy"), TrackerConfig(check_every=2))
+    held = []
+    for index in range(5):
+        shot = Frame(np.zeros((4, 4, 3), np.uint8), index, 0, 0)
+        tracker.update(shot)
+        held.append(sys.getrefcount(shot.pixels) > 2)
+        tracker.settle(shot)
+        held.append(sys.getrefcount(shot.pixels) > 2)
+    assert held == [False, False] * 2 + [True, False] + [False, False] + [True, False]
 
 
 def test_a_denial_does_not_outlive_a_reset() -> None:
