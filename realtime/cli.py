@@ -21,6 +21,7 @@ from realtime import (
     cli_gallery,
     cli_making,
     cli_people,
+    cli_render,
     cli_report,
     cli_train,
     cli_train_stages,
@@ -57,6 +58,7 @@ app.add_typer(cli_audit.audit_app, name="audit")
 app.command("forget", epilog=cli_audit.FORGET_EXAMPLES)(cli_audit.forget)
 app.command("verify", epilog=cli_verify.EXAMPLES)(cli_verify.verify)
 app.add_typer(cli_verify.mark_app, name="mark")
+app.command("render", epilog=cli_render.EXAMPLES)(cli_render.render)
 app.command("cameras")(cli_devices.cameras)
 app.command("microphones", epilog=cli_devices.MICROPHONE_EXAMPLES)(cli_devices.microphones)
 app.add_typer(cli_devices.virtualcam_app, name="virtualcam")
