@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -35,6 +36,8 @@ LINES = 480
 """Larger pictures are reduced to so many lines: the mark's shortest period still has 9 pixels."""
 FOUND_P = 1e-6
 """A mark counts as found below this: ten times stricter than one false alarm in 10^5 videos."""
+_LEAST_LOG_P = math.log(1e-30)
+"""Smaller numbers say nothing: a program that does something else than it says is likelier."""
 SESSION_P = 1e-3
 """Where there is a mark: a number counts as read when bits without any information give it with less than this."""
 SIZES = (0.6, 1.7)
@@ -49,12 +52,18 @@ _KEEP = 3
 """Places per region that are looked at closely and read."""
 _SURE = 12.0
 """A pilot this clear ends the search."""
+_CLEAR = math.log(1e-12)
+"""A reading below this that has its number ends the search too."""
 _HIGH_PASS = 21
 _CLIP = 8.0
 _REGIONS, _WAYS = 2, 3
 _SIZES_TRIED = math.ceil(math.log(SIZES[1] / SIZES[0]) / _COARSE) * (2 * _SHAPES + 1) ** 2
 _LOG_TRIED = math.log(_SIZES_TRIED * 2 * _GRID * _GRID * _REGIONS * _WAYS)
 """Everything that the search can try with one key, mirrored and not."""
+
+
+Region = Literal["picture", "face"]
+REGIONS: tuple[Region, Region] = ("picture", "face")
 
 
 @dataclass(frozen=True)
@@ -69,11 +78,19 @@ class Reading:
     """How many of the 64 bits, each by itself, agree with the most likely word; about 46 where there is no mark."""
     p_value: float
     """Bound of the probability of this much evidence without a mark (see the module)."""
+    log_p: float
+    """Natural logarithm of the bound, above 0 where it says nothing: to compare readings without a mark."""
     mirrored: bool
     size: float
     """Of the pattern relative to the picture: 1 for an uncut one, 1.11 after 5 % were cut from each side."""
-    region: str
-    """ "picture" or "face": where it was clearest."""
+    region: Region
+    """Where it was clearest."""
+
+
+NOTHING = Reading(
+    found=False, number=None, bits_matched=0, p_value=1.0, log_p=math.inf, mirrored=False, size=1.0, region="picture"
+)
+"""Of a video without a picture, or without a key."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +101,6 @@ class _Place:
     mirrored: bool
     y: float
     x: float
-    region: int
 
 
 class Gathered:
@@ -152,26 +168,21 @@ def read(
         return None
     extra = math.log(len(secrets) * max(pieces, 1))
     numbers = sorted(set(known))
-    readings = [_read_one(regions, layout(secret), numbers, extra) for secret in secrets]
-    best = min(range(len(readings)), key=lambda k: readings[k].p_value)
+    seen = [(name, _Waves(picture)) for name, picture in zip(REGIONS, regions, strict=True) if picture.any()]
+    readings = [_read_one(seen, layout(secret), numbers, extra) for secret in secrets]
+    best = min(range(len(readings)), key=lambda k: readings[k].log_p)
     return readings[best], best
 
 
-def _read_one(regions: Sequence[F32], plan: Layout, known: Sequence[int], extra: float) -> Reading:
-    best: Reading | None = None
-    for region, picture in enumerate(regions):
-        if not picture.any():
-            continue
-        waves = _Waves(picture)
-        for place in _places(waves, plan, region):
-            reading = _interpret(waves, plan, place, known, extra)
-            if best is None or reading.p_value < best.p_value:
-                best = reading
-        if best is not None and best.p_value < 1e-12 and best.number is not None:
+def _read_one(regions: Sequence[tuple[Region, _Waves]], plan: Layout, known: Sequence[int], extra: float) -> Reading:
+    best = NOTHING
+    for name, waves in regions:
+        for place in _places(waves, plan):
+            reading = replace(_interpret(waves, plan, place, known, extra), region=name)
+            best = min(best, reading, key=lambda r: r.log_p)
+        if best.log_p < _CLEAR and best.number is not None:
             break
-    return best or Reading(
-        found=False, number=None, bits_matched=0, p_value=1.0, mirrored=False, size=1.0, region="picture"
-    )
+    return best
 
 
 class _Waves:
@@ -183,21 +194,26 @@ class _Waves:
         self._top, self._left = int(rows[0]), int(columns[0])
         self._part: F32 = np.ascontiguousarray(picture[self._top : rows[-1] + 1, self._left : columns[-1] + 1])
         self._part -= self._part.mean()
-
-    def at(self, height: float, width: float, plan: Layout, *, mirrored: bool) -> C128:
-        """(n,) of the plan's waves in a tile of ``height`` x ``width`` pixels, equalised (see ``_equal``)."""
-        return self.both(height, width, plan)[int(mirrored)]
+        self._tables: dict[tuple[float, float], C128] = {}
+        """Of sizes that were asked for already: they serve every key. 10 kB each."""
 
     def both(self, height: float, width: float, plan: Layout) -> tuple[C128, C128]:
-        """As seen, and as seen in a mirror."""
+        """(n,) of the plan's waves in a tile of so many pixels, equalised (``_equal``): as seen, and in a mirror."""
+        if (height, width) not in self._tables:
+            self._tables[height, width] = self._table(height, width)
+        table = self._tables[height, width]
+        ky, kx = plan.places[:, 0], plan.places[:, 1]
+        return _equal(table[ky + MAX_RADIUS, kx], plan), _equal(np.conj(table[MAX_RADIUS - ky, kx]), plan)
+
+    def _table(self, height: float, width: float) -> C128:
+        """(2 MAX_RADIUS + 1, MAX_RADIUS + 1) sums, of all keys' waves."""
         y = np.arange(self._part.shape[0]) + self._top
         x = np.arange(self._part.shape[1]) + self._left
         across = np.exp(-2j * np.pi / width * np.outer(x, np.arange(MAX_RADIUS + 1))).astype(np.complex64)
         down = np.exp(-2j * np.pi / height * np.outer(np.arange(-MAX_RADIUS, MAX_RADIUS + 1), y)).astype(np.complex64)
         # A real matrix by two real halves: numpy would widen the picture to complex numbers.
-        table = down @ (self._part @ across.real + 1j * (self._part @ across.imag))
-        ky, kx = plan.places[:, 0], plan.places[:, 1]
-        return _equal(table[ky + MAX_RADIUS, kx], plan), _equal(np.conj(table[MAX_RADIUS - ky, kx]), plan)
+        sums = down @ (self._part @ across.real + 1j * (self._part @ across.imag))
+        return np.asarray(sums, np.complex128)
 
 
 def _equal(waves: C128, plan: Layout) -> C128:
@@ -211,17 +227,17 @@ def _equal(waves: C128, plan: Layout) -> C128:
     return np.asarray(waves / np.sqrt(trend + 0.5 * power), np.complex128)
 
 
-def _places(waves: _Waves, plan: Layout, region: int) -> list[_Place]:
+def _places(waves: _Waves, plan: Layout) -> list[_Place]:
     """Where the pilot is clearest: at every size first, then closely around the best."""
     whole = waves.height * TILE_SHARE
     steps = np.arange(math.log(SIZES[0]), math.log(SIZES[1]), _COARSE)
     found: list[_Place] = []
     for size in np.exp(steps[np.argsort(np.abs(steps), kind="stable")]):
-        found += _look(waves, plan, size * whole, size * whole, region)
+        found += _look(waves, plan, size * whole, size * whole)
         if max(place.z for place in found) > _SURE:
             break
     found.sort(key=lambda place: -place.z)
-    return [_closer(waves, plan, place, region) for place in _apart(found)[:_KEEP]]
+    return [_closer(waves, plan, place) for place in _apart(found)[:_KEEP]]
 
 
 def _apart(found: Sequence[_Place]) -> list[_Place]:
@@ -234,17 +250,17 @@ def _apart(found: Sequence[_Place]) -> list[_Place]:
     return kept
 
 
-def _closer(waves: _Waves, plan: Layout, place: _Place, region: int) -> _Place:
+def _closer(waves: _Waves, plan: Layout, place: _Place) -> _Place:
     best = place
     steps = _FINE * np.arange(-_SHAPES, _SHAPES + 1)
     for down in steps:
         for across in steps:
-            looks = _look(waves, plan, place.height * math.exp(down), place.width * math.exp(across), region)
+            looks = _look(waves, plan, place.height * math.exp(down), place.width * math.exp(across))
             best = max(best, looks[int(place.mirrored)], key=lambda p: p.z)
     return best
 
 
-def _look(waves: _Waves, plan: Layout, height: float, width: float, region: int) -> list[_Place]:
+def _look(waves: _Waves, plan: Layout, height: float, width: float) -> list[_Place]:
     """The best shift of the pilot, as seen and in a mirror."""
     pilot = plan.bit < 0
     ky, kx = plan.places[pilot, 0] % _GRID, plan.places[pilot, 1] % _GRID
@@ -256,7 +272,7 @@ def _look(waves: _Waves, plan: Layout, height: float, width: float, region: int)
         at = int(surface.argmax())
         z = float(surface.flat[at]) / _norm(seen[pilot])
         y, x = divmod(at, _GRID)
-        places.append(_Place(z, height, width, bool(mirrored), y / _GRID, x / _GRID, region))
+        places.append(_Place(z, height, width, bool(mirrored), y / _GRID, x / _GRID))
     return places
 
 
@@ -266,7 +282,7 @@ def _norm(waves: C128) -> float:
 
 def _interpret(waves: _Waves, plan: Layout, place: _Place, known: Sequence[int], extra: float) -> Reading:
     """Read the bits there, and say how likely all this is by chance."""
-    seen = waves.at(place.height, place.width, plan, mirrored=place.mirrored)
+    seen = waves.both(place.height, place.width, plan)[int(place.mirrored)]
     seen = seen * np.exp(2j * np.pi * (plan.places[:, 0] * place.y + plan.places[:, 1] * place.x))
     aligned = (seen * np.conj(plan.waves)).real
     carriers = plan.bit >= 0
@@ -286,16 +302,18 @@ def _interpret(waves: _Waves, plan: Layout, place: _Place, known: Sequence[int],
         alone = max(float(signs(words[best]) @ soft) / norm, 0.0)
         if math.log(len(known)) - alone**2 / 2 < math.log(SESSION_P) and not certain:
             number, word, certain = known[best], words[best], True
-    p_value = math.exp(min(0.0, min(ways) + extra))
+    log_p = min(ways) + extra
+    p_value = math.exp(max(min(0.0, log_p), _LEAST_LOG_P))
     found = p_value < FOUND_P
     return Reading(
         found,
         number if found and certain else None,
         int(((soft > 0) == (word > 0)).sum()),
         p_value,
+        log_p,
         place.mirrored,
         place.height / (waves.height * TILE_SHARE),
-        "face" if place.region else "picture",
+        "picture",
     )
 
 

@@ -16,7 +16,7 @@ from urllib.request import url2pathname
 
 from calibration.consent_gates import digest_file
 from engines.errors import DataError, MissingDependencyError, SettingsError
-from engines.mark_detect import Gathered, Reading, read
+from engines.mark_detect import NOTHING, Gathered, Reading, read
 from realtime.credentials import Credentials, read_credentials
 from realtime.detect import Detector
 from realtime.mark import number_of
@@ -25,9 +25,6 @@ from realtime.session_record import FOLDER, SessionRecord, SessionStore
 from realtime.verify_video import PIECE_S, gather
 
 DEFAULT_SECONDS = 30.0
-_NOTHING = Reading(
-    found=False, number=None, bits_matched=0, p_value=1.0, mirrored=False, size=1.0, region="picture"
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Verdict:
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         proven, open_questions = words(self)
-        known = {id(r): r for r in (self.session, self.recorded) if r is not None}.values()
+        known = {r.session: r for r in (self.session, self.recorded) if r is not None}.values()
         return {
             "file": str(self.path),
             "mark": {
@@ -119,7 +116,7 @@ def verify(
     sessions = {number_of(record.session_id): record for record in store.all()}
     pieces = [*_until_found(path, secrets, sorted(sessions), seconds, detector, progress)]
     looked = sum(piece for piece, *_ in pieces)
-    best, which = min(((reading, key) for _, reading, key in pieces), key=lambda found: found[0].p_value)
+    best, which = min(((reading, key) for _, reading, key in pieces), key=lambda found: found[0].log_p)
     secret = secrets[which] if best.found else None
     is_own = secret is not None and secret == own
     try:
@@ -154,12 +151,12 @@ def _until_found(
     most = int(seconds / PIECE_S) + 2
     for piece in gather(path, seconds, detector, progress):
         together.include(piece)
-        reading, key = read(piece, secrets, known, pieces=most) or (_NOTHING, 0)
+        reading, key = read(piece, secrets, known, pieces=most) or (NOTHING, 0)
         found.append((PIECE_S, reading, key))
         if reading.number is not None:
             return found
     if len(found) > 1:
-        reading, key = read(together, secrets, known, pieces=most) or (_NOTHING, 0)
+        reading, key = read(together, secrets, known, pieces=most) or (NOTHING, 0)
         found.append((0.0, reading, key))
     return found
 
@@ -200,16 +197,16 @@ def words(verdict: Verdict) -> tuple[list[str], list[str]]:
 def _mark_words(verdict: Verdict, shown: list[str], missing: list[str]) -> None:
     mark, record = verdict.mark, verdict.session
     if not mark.found:
-        why = "no key was there to look with" if not verdict.keys else "other keys, heavy editing or other programs"
-        missing.append(
-            f"No mark was found, and that proves nothing: {why} leave no mark to find here. It does not mean that the"
-            " face is genuine."
-        )
+        if verdict.keys:
+            why = "other keys, other programs and heavy editing leave none to find"
+        else:
+            why = "there was no key to look with: none on this computer, and none was given"
+        missing.append(f"No mark was found, and that proves nothing ({why}). The face may still not be genuine.")
         return
     by = "this computer's own key" if verdict.own else f"the key {verdict.key}"
     shown.append(
         f"A face was replaced by personacam: its mark, made with {by}, is in the {mark.region}. Pictures without it"
-        f" would give that with a probability below {max(mark.p_value, 1e-300):.1g}."
+        f" would give that with a probability below {mark.p_value:.1g}."
     )
     if record is not None:
         names = ", ".join(dict.fromkeys(persona.name for persona in record.personas))
