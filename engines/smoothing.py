@@ -31,6 +31,10 @@ class OneEuro:
         self._min_cutoff, self._beta, self._d_cutoff = min_cutoff, beta, np.float64(d_cutoff)
         self.reset()
 
+    def tune(self, min_cutoff: float, beta: float) -> None:
+        """Other constants from the next value on; what was filtered so far stays."""
+        self._min_cutoff, self._beta = min_cutoff, beta
+
     def reset(self) -> None:
         """Forget everything; the next value passes unchanged."""
         self._value: F64 | None = None

@@ -44,7 +44,7 @@ class BlendConfig:
     """How a swap is put into the picture. Lengths are pixels of the swap's own T x T grid."""
 
     erode_px: int = 1
-    """The mask is shrunk by this much, so that the seam lies on the face and not on the background."""
+    """The mask is shrunk by this much, so that the seam lies on the face and not on the background; negative: grown."""
     feather_px: int = 4
     """The mask then fades over this much to either side of its edge (two box blurs)."""
     colour: bool = True
@@ -53,18 +53,22 @@ class BlendConfig:
     """0 keeps the persona's colours, 1 matches mean and contrast of the wearer's face fully."""
     colour_time_constant_s: float = 0.5
     """Smoothing of the match in time; 0 takes every frame's own. Too small flickers, too large lags behind the lamp."""
+    sharpen: float = 0.0
+    """0..1: how much of its own fine detail is added to the swap (unsharp mask); the frame's pixels are not touched."""
 
     def __post_init__(self) -> None:
         """Raises SettingsError for values that make no sense."""
-        if not 0 <= self.erode_px <= 64 or not 0 <= self.feather_px <= 64:
+        if not -16 <= self.erode_px <= 64 or not 0 <= self.feather_px <= 64:
             raise SettingsError(
-                f"erode_px {self.erode_px} and feather_px {self.feather_px} must lie in 0..64",
+                f"erode_px {self.erode_px} and feather_px {self.feather_px} must lie in -16..64 and 0..64",
                 hint="about 1 to 6 suits a 128 pixel swap",
             )
         if not 0.0 <= self.colour_strength <= 1.0:
             raise SettingsError(
                 f"colour_strength {self.colour_strength} must lie in 0..1", hint="0.5 is a moderate match"
             )
+        if not 0.0 <= self.sharpen <= 1.0:
+            raise SettingsError(f"sharpen {self.sharpen} must lie in 0..1", hint="0.3 is a moderate value")
         if not (math.isfinite(self.colour_time_constant_s) and self.colour_time_constant_s >= 0.0):
             raise SettingsError(
                 f"colour_time_constant_s {self.colour_time_constant_s} must be 0 or more seconds", hint="try 0.5"
@@ -110,16 +114,9 @@ class Blender:
     def __init__(self, config: BlendConfig, swap_size: int, square: CropSquare = STANDARD) -> None:
         if swap_size < 1:
             raise SettingsError(f"swap size {swap_size} is not positive", hint="take it from the persona's manifest")
-        margin = config.erode_px + config.feather_px + 1
-        if 2 * margin >= swap_size:
-            raise SettingsError(
-                f"erode_px {config.erode_px} + feather_px {config.feather_px} leave nothing of {swap_size} pixels",
-                hint=f"keep their sum below {max((swap_size - 1) // 2 - 1, 0)}",
-            )
-        self.config = config
         self.swap_size = swap_size
-        erode = 2 * config.erode_px + 1
-        self._erode_kernel: U8 = np.ones((erode, erode), np.uint8)
+        self.configure(config)
+        self._sharp: U8 = np.zeros((swap_size, swap_size, 3), np.uint8)
         self._core = _core_pixels(swap_size, square)
         self._cover = Cover(swap_size)
         self._soft: U8 = np.zeros((swap_size, swap_size), np.uint8)
@@ -136,20 +133,32 @@ class Blender:
         self._pivot: Triple = (0.0, 0.0, 0.0)
         self._matched = False
 
+    def configure(self, config: BlendConfig) -> None:
+        """From the next swap on; the colour match stays. Raises SettingsError when nothing of a mask would be left."""
+        if 2 * (max(config.erode_px, 0) + config.feather_px + 1) >= self.swap_size:
+            raise SettingsError(
+                f"erode_px {config.erode_px} + feather_px {config.feather_px} leave nothing of {self.swap_size} pixels",
+                hint=f"keep their sum below {max((self.swap_size - 1) // 2 - 1, 0)}",
+            )
+        self.config = config
+        side = 2 * abs(config.erode_px) + 1
+        self._edge_kernel: U8 = np.ones((side, side), np.uint8)
+
     def reset(self) -> None:
         """Forget the colour match: the next swap is another face or another place."""
         self._gain, self._shift, self._pivot = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)
         self._matched = False
 
     def soften(self, mask: U8) -> U8:
-        """Erode and feather a (T, T) mask. The result belongs to the blender until the next call.
+        """Erode (or grow) and feather a (T, T) mask. The result belongs to the blender until the next call.
 
         The outermost ring comes out 0, and a mask that reaches the crop's edge fades out before it: otherwise the
         crop's square would show in the picture.
         """
         feather = self.config.feather_px
         soft = self._soft
-        cv2.erode(mask, self._erode_kernel, dst=soft, borderType=cv2.BORDER_CONSTANT, borderValue=(0,))
+        move = cv2.dilate if self.config.erode_px < 0 else cv2.erode
+        move(mask, self._edge_kernel, dst=soft, borderType=cv2.BORDER_CONSTANT, borderValue=(0,))
         _clear_border(soft, feather + 1)
         # Two box blurs make a smooth ramp of feather_px to either side; an odd radius is split unevenly.
         for radius in (feather // 2, feather - feather // 2):
@@ -227,14 +236,21 @@ class Blender:
         if self.core_share(soft) < MIN_CORE_SHARE:
             return 0
         gain, offset = self.match_colour(swap, soft, dt_s)
-        pixels = swap.pixels
+        pixels = swap.pixels if self.config.sharpen == 0.0 else self._sharpened(swap.pixels)
         if swap.face.features is not None:
             area = self._cover.area(swap.face.features, self.swap_size / swap.face.pixels.shape[0], swap.mask)
             cv2.max(soft, area, dst=soft)
             _clear_border(soft, 1)
-            pixels = self._cover.extend(swap.pixels)
+            pixels = self._cover.extend(pixels)
         region = _region(swap_to_frame, self.swap_size, out.shape[1], out.shape[0])
         return kernels.paste(out, pixels, soft, self._frame_to_swap, gain, offset, self._buffers, region)
+
+    def _sharpened(self, pixels: U8) -> U8:
+        """Unsharp mask over a hundredth of the side, at full strength 1.5 times the detail; in this object's buffer."""
+        amount = 1.5 * self.config.sharpen
+        cv2.GaussianBlur(pixels, (0, 0), max(0.8, self.swap_size / 100), dst=self._sharp)
+        cv2.addWeighted(pixels, 1.0 + amount, self._sharp, -amount, 0.0, dst=self._sharp)
+        return self._sharp
 
     def _check(self, out: U8, swap: Swap) -> None:
         """Numba would read past the end of an array that is smaller than said."""

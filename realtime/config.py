@@ -6,6 +6,7 @@ import difflib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -105,6 +106,8 @@ class Settings(BaseModel):
     """One-euro smoothing of the alignment."""
     smoothing: float = Field(0.5, ge=0.0, le=1.0)
     """How much of it: 0 none, 0.5 as measured to be best, 1 the calmest and the laziest."""
+    calibration: str | None = Field(None, max_length=40)
+    """Profile of ``personacam calibrate``; None and ``none``: without. ``personacam run`` uses the default one."""
     mic_delay_ms: float | None = Field(None, ge=0.0, le=2000.0)
     """By how much sound is to be delayed so that it fits the picture; None: by the latency that is measured."""
     control: bool | None = None
@@ -166,9 +169,11 @@ def _check_keys(values: Mapping[str, Any], where: str) -> None:
             )
 
 
-def resolve(flags: Mapping[str, Any], profile: Path | None = None) -> Settings:
+def resolve(
+    flags: Mapping[str, Any], profile: Path | None = None, defaults: Mapping[str, Any] = MappingProxyType({})
+) -> Settings:
     """Defaults, then the profile, then the flags that were given (None means not given). Raises SettingsError."""
-    values = load_profile(profile) if profile else {}
+    values = dict(defaults) | (load_profile(profile) if profile else {})
     values |= {key: value for key, value in flags.items() if value is not None}
     _check_keys(values, "the options")
     try:

@@ -94,7 +94,9 @@ class EngineSwitch:
         return self._active.precision
 
     def start(self) -> None:
-        """Open the engine beside the stream."""
+        """Open the engine beside the stream. May be called again."""
+        if self._worker.ident is not None:
+            return
         self._idle = False
         self._worker.start()
 

@@ -1,97 +1,43 @@
 """THE MAIN PATH.
 
-    capture thread -> newest frame -> detect -> align -> swap -> blend into a copy of the frame -> label -> sinks
+    capture thread -> newest frame -> detect -> align -> swap -> blend into the frame -> mark and label -> sinks
 
 One thread does it all after capture, because the stages together fit into one frame's time. Every frame that comes in
 goes out exactly once and in order: swapped, or covered by the failure policy. Whatever detection, alignment, swap or
-blending raise, the frame is covered; if the label or the policy itself fails, the run ends and nothing is sent. No path
-sends the wearer's own pixels unless the policy ``passthrough`` was asked for by name.
+blending raise, the frame is covered; if mark, label or policy themselves fail, the run ends and nothing is sent. No
+path sends the wearer's own pixels unless the policy ``passthrough`` was asked for by name.
 
-Everything large is allocated at the start; what a frame allocates are a few small arrays and objects (landmarks,
-affines: about 30 kB, freed with it). No lock is held while a stage runs.
+What comes out of the box belongs to this loop: where nobody else holds a frame's pixels, they become the outgoing
+picture; else a copy of them does. Everything large is allocated at the start; what a frame allocates are a few small
+arrays and objects (landmarks, affines: about 30 kB, freed with it). No lock is held while a stage runs.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from engines import geometry
-from engines.crop_square import CropSquare
 from engines.errors import ConsentError, DetectorError, PersonacamError, RuntimeFailure, SinkError
 from engines.mesh_subset import MESH_SUBSET, crop_points
 from engines.types import F32, F64, U8, AlignedFace, Detection, Frame, Swap
 from realtime.latest import Closed, Latest
 from realtime.pacing import Clock, now_ns
 from realtime.policy import PolicyGate, Reason
-from realtime.ring import PictureRing
+from realtime.ring import UNSHARED, PictureRing
 from realtime.sink import Sink, StopRequested
+from realtime.stages import Draws, OwnSquare, Stages, Swaps
 from realtime.trace import Trace
+
+__all__ = ["Counts", "Limits", "Pipeline", "Stages"]
 
 _log = logging.getLogger("personacam")
 _POLL_S = 0.1
-
-
-class Tracks(Protocol):
-    """Finds and follows the face, and gives its smoothed square."""
-
-    def update(self, frame: Frame) -> Detection | None: ...  # noqa: D102
-
-    def align(self, detection: Detection, size: int, t_s: float) -> F64: ...  # noqa: D102
-
-    def settle(self, frame: Frame) -> None:
-        """What has time until ``frame`` went out; it counts from the next one on."""
-        ...
-
-    def reset(self) -> None: ...  # noqa: D102
-
-
-class Swaps(Protocol):
-    """Turns an aligned face into the persona's."""
-
-    crop_size: int
-
-    def swap(self, face: AlignedFace) -> Swap: ...  # noqa: D102
-
-
-@runtime_checkable
-class OwnSquare(Protocol):
-    """A swap whose network may see another part of the head than the standard square."""
-
-    square: CropSquare
-
-
-class Blends(Protocol):
-    """Puts a swap into a picture."""
-
-    def paste(self, out: U8, swap: Swap, dt_s: float) -> int:
-        """How many pixels took any of the swap; 0 or less when it would not cover the face."""
-        ...
-
-    def reset(self) -> None: ...  # noqa: D102
-
-
-class Draws(Protocol):
-    """Draws over a finished picture."""
-
-    def draw(self, out: U8) -> None: ...  # noqa: D102
-
-
-@dataclass(frozen=True)
-class Stages:
-    """What the pipeline runs, in this order."""
-
-    track: Tracks
-    crop: Callable[[U8, F64, U8], None]
-    """(frame pixels, crop->frame affine, (S, S, 3) destination): cut the face out."""
-    swap: Swaps
-    blend: Blends
-    label: Draws | None
 
 
 @dataclass(frozen=True)
@@ -139,11 +85,19 @@ class Pipeline:
         clock: Clock = now_ns,
         watch: Callable[[Frame, Swap], None] | None = None,
         sent: Callable[[Frame], None] | None = None,
+        mark: Draws | None = None,
     ) -> None:
-        self._frames, self._stages, self._gate, self._sinks = frames, stages, gate, list(sinks)
-        self._limits, self.trace, self._clock, self._watch = limits, trace, clock, watch
+        self._frames, self._stages, self._sinks = frames, stages, list(sinks)
+        self.gate = gate
+        """What covers frames without a swap. To be set by ``before_each`` looks only."""
+        self._limits, self.trace, self._clock, self._watch, self._mark = limits, trace, clock, watch, mark
         self._after: tuple[Callable[[Frame], None], ...] = () if sent is None else (sent,)
         self._taps: tuple[Callable[[U8, Frame], None], ...] = ()
+        self._before: tuple[Callable[[], None], ...] = ()
+        self.held: Reason | None = None
+        """Why every picture is covered, by the user's wish. May be set by any thread: the next one to leave obeys."""
+        self.prepare: Callable[[Frame], Frame] | None = None
+        """What is done to each frame first, for example to mirror it. To be set by ``before_each`` looks only."""
         self.counts = Counts()
         self.send_every = 1
         """Only every so many-th frame of the source is worked on; may be set by any thread between frames."""
@@ -188,9 +142,13 @@ class Pipeline:
                 self.counts.thinned += 1
                 continue
             try:
-                self.step(frame)
+                self.step(frame, own=True)
             except StopRequested:
                 return
+
+    def before_each(self, *looks: Callable[[], None]) -> None:
+        """Call these before each frame, in the thread of the frames: what they change counts for it; before ``run``."""
+        self._before += looks
 
     def after_each(self, *looks: Callable[[Frame], None]) -> None:
         """Call these too after each frame that went out, in the thread of the frames; before ``run``."""
@@ -207,6 +165,13 @@ class Pipeline:
     def stages(self) -> Stages:
         """What runs now."""
         return self._stages
+
+    def restage(self, change: Callable[[Stages], Stages]) -> None:
+        """Change the stages at hand, and those that wait for the next frame; to be called by ``before_each`` looks."""
+        with self._lock:
+            self._stages = change(self._stages)
+            if self._following is not None:
+                self._following = change(self._following[0]), self._following[1]
 
     def exchange(self, stages: Stages, exchanged: Callable[[], None]) -> None:
         """Other stages from the next frame on; whatever they need was loaded before. May be called from any thread.
@@ -231,26 +196,35 @@ class Pipeline:
         self._square = _own_square(self._stages.swap)
         exchanged()
 
-    def step(self, frame: Frame) -> None:
-        """One frame, from arrival to the sinks."""
+    def step(self, frame: Frame, *, own: bool = False) -> None:
+        """One frame, from arrival to the sinks. ``own``: its pixels may be written to, if nobody holds the array."""
         started = self._clock()
+        for before in self._before:
+            before()
         if self._following is not None:
             self._exchange()
+        if self.prepare is not None:
+            frame = self.prepare(frame)
         self._last_frame = frame
         # Given back before another is asked for: the ring sees who holds a picture.
         del self._out
         self._out = self._ring.next()
-        reason, swap = self._swap_into_out(frame)
+        reason, swap = (self.held, None) if self.held is not None else self._swap_into_out(frame, own=own)
+        reason = self.held or reason  # asked for while the frame was worked on, it counts for this one
         now = self._clock()
         late = self._limits.deadline_ms
         if reason is None and late is not None and now - frame.captured_ns > late * 1e6:
             reason = Reason.LATE
         if reason is None:
             with self.trace.stage("mark"):
+                if self._mark is not None:
+                    self._mark.draw(self._out)
                 if self._stages.label is not None:
                     self._stages.label.draw(self._out)
-            self._gate.remember(self._out, now)
+            self.gate.remember(self._out, now)
         else:
+            if self._out is frame.pixels:
+                self._out = self._ring.next()
             self._cover(frame, reason, now)
         self._send(frame)
         self._settle(frame)
@@ -261,7 +235,7 @@ class Pipeline:
         if self._watch is not None and swap is not None and reason is None:
             self._watch(frame, swap)
 
-    def _swap_into_out(self, frame: Frame) -> tuple[Reason | None, Swap | None]:
+    def _swap_into_out(self, frame: Frame, *, own: bool) -> tuple[Reason | None, Swap | None]:
         """Fill the output with the swapped frame. Returns why not, if not; the output is then not fit to be sent."""
         stages, trace = self._stages, self.trace
         reason = Reason.DETECTOR_ERROR
@@ -284,7 +258,10 @@ class Pipeline:
             with trace.stage("swap"):
                 swap = stages.swap.swap(AlignedFace(frame.index, self._crop, to_frame, features, points))
             with trace.stage("blend"):
-                np.copyto(self._out, frame.pixels)
+                if own and self._nobody_holds(frame):
+                    self._out = frame.pixels
+                else:
+                    np.copyto(self._out, frame.pixels)
                 pasted = stages.blend.paste(self._out, swap, self._dt_s(frame))
         except Exception as error:  # noqa: BLE001 - whatever a stage raises, the policy covers the frame
             return self._note(error, reason), None
@@ -293,6 +270,16 @@ class Pipeline:
             self._start_afresh()
             return Reason.EMPTY_MASK, None
         return None, swap
+
+    def _nobody_holds(self, frame: Frame) -> bool:
+        """Whether the frame's pixels can become the outgoing picture: copying them costs 0.3 to 0.5 ms, because after
+        the network no cache holds them. Neither the source, nor the tracker, which looks again at the frame before a
+        check, nor a view keeps the array then; CPython knows, as for the ring's pictures.
+        """
+        if sys.getrefcount(frame.pixels) > UNSHARED:  # before anything here holds it, as its flags would
+            return False
+        flags = frame.pixels.flags
+        return flags.owndata and flags.writeable and flags.c_contiguous and frame.pixels.shape == self._out.shape
 
     def _settle(self, frame: Frame) -> None:
         """After the frame went out, in the time that is left before the next one."""
@@ -337,7 +324,7 @@ class Pipeline:
         return 0.0 if last is None else max(0.0, (frame.timestamp_ns - last) / 1e9)
 
     def _cover(self, frame: Frame, reason: Reason, now: int) -> None:
-        self._gate.apply(self._out, frame, reason, now)
+        self.gate.apply(self._out, frame, reason, now)
         self.counts.policy += 1
         self.counts.reasons[reason.value] = self.counts.reasons.get(reason.value, 0) + 1
 

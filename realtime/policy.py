@@ -54,6 +54,10 @@ class Reason(str, Enum):
     SOURCE_LOST = "source_lost"
     CONSENT = "consent"
     """The consent record lapsed or was revoked: not even the last good picture may be shown on."""
+    VEILED = "veiled"
+    """The user asked for the veil: whatever the policy is."""
+    STANDBY = "standby"
+    """The user stopped the stream: a still picture, whatever the policy is."""
 
 
 class PolicyGate:
@@ -103,6 +107,14 @@ class PolicyGate:
         out.fill(BLANK_LEVEL)
         if reason is Reason.CONSENT:
             self._last_ns = None
+        if reason is Reason.STANDBY:
+            _write_centred(out, CARD_TEXT)
+            return FailurePolicy.CARD
+        if reason is Reason.VEILED:
+            self._last_ns = None
+            if pixels is not None:
+                veil(pixels, out)
+            return FailurePolicy.VEIL
         if self.policy is FailurePolicy.CARD and self._card is not None and out.shape == self._card.shape:
             np.copyto(out, self._card)
             return FailurePolicy.CARD

@@ -11,16 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from engines.errors import PersonacamError
+from engines.errors import PersonacamError, RuntimeFailure
 from engines.persona import Persona
 from engines.runtimes.base import LiveRuntime
 from engines.types import Frame
 from realtime.blend import Blender
 from realtime.governor import Change, Governor, Level
 from realtime.pacing import Clock, now_ns
-from realtime.pipeline import Pipeline
+from realtime.pipeline import Pipeline, Stages
 from realtime.swap import Swapper
-from realtime.track import Tracker
+from realtime.track import Tracker, TrackerConfig
 
 _log = logging.getLogger("personacam")
 Say = Callable[[str], None]
@@ -60,12 +60,17 @@ class Quality:
         load: Callable[[str], Worn],
         say: Say,
         clock: Clock = now_ns,
+        release: Callable[[Worn], None] = lambda worn: worn.runtime.close(),
     ) -> None:
-        """``load`` gives a tier, ready to run; it is called in another thread. Owns ``worn`` and what comes later."""
+        """``load`` gives a tier, ready to run; it is called in another thread. Owns ``worn`` and what comes later, and
+        gives it to ``release`` when it was taken off.
+        """
         self.worn = worn
         self.governor = governor
         self._pipeline, self._tracker, self._drops = pipeline, tracker, drops
-        self._load, self._say, self._clock = load, say, clock
+        self._load, self._say, self._clock, self._release = load, say, clock, release
+        self.dress: Callable[[Stages, Worn], Stages] = dressed
+        """The stages with something else put on; called before the exchange, in the thread that loaded it."""
         self._dropped = 0
         self._loading: threading.Thread | None = None
         self._failed: tuple[Change, str] | None = None
@@ -89,6 +94,42 @@ class Quality:
         if change is not None:
             self._make(change)
 
+    @property
+    def busy(self) -> bool:
+        """Something is being loaded."""
+        return self._loading is not None and self._loading.is_alive()
+
+    def wear(self, load: Callable[[], Worn], done: Callable[[PersonacamError | None], None]) -> None:
+        """Put something else on as soon as ``load`` gave it, in another thread; to be called between two frames.
+
+        ``done`` is called in that thread: None, or why what was worn before stays on. Raises RuntimeFailure when
+        something is being loaded already.
+        """
+        if self.busy:
+            raise RuntimeFailure("something else is being put on already", hint="wait a moment")
+
+        def work() -> None:
+            try:
+                self._exchange(load())
+            except PersonacamError as error:
+                done(error)
+            else:
+                done(None)
+
+        self._loading = threading.Thread(target=work, name="persona", daemon=True)
+        self._loading.start()
+
+    def govern(self, governor: Governor | None) -> None:
+        """Another ladder, for what is worn now."""
+        self.governor = governor
+        self._set(Level("") if governor is None else governor.level)
+
+    def retune(self, config: TrackerConfig) -> None:
+        """Other constants of the tracker's filter; its cadences stay those of the level. From any thread."""
+        level = None if self.governor is None else self.governor.level
+        self._begun = config
+        self._tracker.configure(config if level is None else _cadences(config, level))
+
     def report(self) -> dict[str, Any]:
         """For JSON."""
         return {"on": False} if self.governor is None else {"on": True} | self.governor.report()
@@ -110,7 +151,7 @@ class Quality:
     def _set(self, level: Level) -> None:
         """What needs no loading."""
         self._pipeline.send_every = level.send_every
-        self._tracker.configure(replace(self._begun, check_every=level.check_every, search_every=level.search_every))
+        self._tracker.configure(_cadences(self._begun, level))
 
     def _stay(self, change: Change, why: str) -> None:
         if self.governor is not None:
@@ -121,25 +162,34 @@ class Quality:
 
     def _change_tier(self, change: Change) -> None:
         try:
-            following = self._load(change.after.tier)
+            self._exchange(self._load(change.after.tier))
         except PersonacamError as error:
             self._failed = change, str(error)
-            return
+
+    def _exchange(self, following: Worn) -> None:
+        """Between two frames; waits for the next one. Raises PersonacamError, and ``following`` is closed then."""
         before = self.worn
         gone = threading.Event()
         if self._over.is_set():
             following.runtime.close()
             return
-        stages = replace(self._pipeline.stages, swap=following.swapper, blend=following.blender)
         try:
-            self._pipeline.exchange(stages, gone.set)
-        except PersonacamError as error:
+            self._pipeline.exchange(self.dress(self._pipeline.stages, following), gone.set)
+        except PersonacamError:
             following.runtime.close()
-            self._failed = change, str(error)
-            return
+            raise
         while not gone.wait(0.1):
             if self._over.is_set():  # no frame will come any more
                 following.runtime.close()
                 return
         self.worn = following
-        before.runtime.close()
+        self._release(before)
+
+
+def dressed(stages: Stages, worn: Worn) -> Stages:
+    """``stages`` with another swap and what blends it."""
+    return replace(stages, swap=worn.swapper, blend=worn.blender)
+
+
+def _cadences(config: TrackerConfig, level: Level) -> TrackerConfig:
+    return replace(config, check_every=level.check_every, search_every=level.search_every)

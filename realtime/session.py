@@ -15,35 +15,43 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from engines.errors import PersonacamError, SettingsError
-from engines.persona import Persona
+from calibration.consent_gates import shown_only
+from engines.errors import PersonacamError
+from engines.persona import Persona, read_persona
 from engines.runtimes import DEFAULT_ORDER, open_runtime
 from engines.runtimes.base import LiveRuntime, Runtime
 from engines.runtimes.onnx import OnnxRuntime
 from engines.types import F32, U8, Frame, Swap
 from realtime import compile_apart, kernels
 from realtime.admission import admitted, log_end
-from realtime.blend import BlendConfig, Blender
+from realtime.calibrated import put_on_profile
 from realtime.capture import CaptureThread, Source, SourceConfig, open_source
 from realtime.check_crops import demo_crops
 from realtime.config import Settings
+from realtime.control.attach import Run, attached
+from realtime.control.bridge import Voice
 from realtime.detect import Detector, InsightDetector, MeshDetector
 from realtime.engine_plan import live_runtime
 from realtime.engine_switch import EngineSwitch
 from realtime.fast_precision import fastest
 from realtime.governor import Governor, ladder
+from realtime.live_settings import CurrentSettings, label_for, tracker_config
+from realtime.mark_keys import marker
 from realtime.models import default_insightface_folder, locate_insightface
 from realtime.pipeline import Limits, Pipeline, Stages
 from realtime.policy import FailurePolicy, PolicyGate
 from realtime.provenance import Label, resolve_label
 from realtime.quality import Quality, Worn
 from realtime.reconnect import SteadyCamera
+from realtime.run_files import RunFiles
+from realtime.session_record import session_text
 from realtime.sink import NullSink, RecorderSink, Sink, open_sink
-from realtime.start import Signals, Start, few_collections
+from realtime.start import Negotiation, Signals, Start, few_collections
 from realtime.store import TieredStore
 from realtime.swap import Swapper
 from realtime.trace import Trace
-from realtime.track import Tracker, TrackerConfig
+from realtime.track import Tracker
+from realtime.wardrobe import Wardrobe
 
 _log = logging.getLogger("personacam")
 Say = Callable[[str], None]
@@ -126,25 +134,42 @@ def _put_on(persona: Persona, runtime: LiveRuntime, settings: Settings, *, live:
     swapper = Swapper(persona, runtime)
     if settings.morph is not None:
         swapper.morph(settings.morph)
-    blend = BlendConfig(settings.erode, settings.feather, colour_strength=settings.colour_strength)
-    return Worn(persona, runtime, swapper, Blender(blend, swapper.swap_size, swapper.square))
+    return Worn(persona, runtime, swapper, put_on_profile(settings, persona, swapper, say))
 
 
-def _another_tier(settings: Settings, tier: str, *, say: Say) -> Worn:
-    """Of a running persona, its engine ready and its buffers touched."""
-    persona, network = _network(settings, persona_store().find(settings.persona, tier), say=lambda _: None)
+def _another(settings: Settings, *, say: Say, engine: bool) -> Worn:
+    """Of another persona or tier, its buffers touched; with ``engine`` its engine is ready too, else not started."""
+    path = persona_store().find(settings.persona, settings.tier)
+    persona, network = _network(settings, path, say=lambda _: None)
     with ExitStack() as undo:  # what fails here is known to nobody else; runtimes may be closed twice
         undo.callback(network.close)
         worn = _put_on(persona, network, settings, live=True, say=say)
         undo.callback(worn.runtime.close)
-        if isinstance(worn.runtime, EngineSwitch):
+        if isinstance(worn.runtime, EngineSwitch) and engine:
             worn.runtime.start()
             worn.runtime.wait(60.0)
         side = persona.manifest.crop_size
         worn.runtime.swap(np.zeros((side, side, 3), np.uint8), None)
         undo.pop_all()
-    say(f"{persona.manifest.name}, tier {tier}, is ready: {worn.runtime.name} {worn.runtime.precision}")
+    if engine:
+        tier = persona.manifest.tier
+        say(f"{persona.manifest.name}, tier {tier}, is ready: {worn.runtime.name} {worn.runtime.precision}")
     return worn
+
+
+def _wardrobe(pipeline: Pipeline, say: Say) -> Wardrobe:
+    def ended(worn: Worn) -> None:
+        counts = pipeline.counts
+        frames = {"sent": counts.sent, "swapped": counts.swapped, "policy": counts.policy}
+        log_end(data_folder(), worn.persona, frames, say)
+
+    return Wardrobe(lambda wanted: _another(wanted, say=say, engine=False), _is_invented, ended)
+
+
+def _is_invented(settings: Settings) -> bool:
+    """Read without wearing, so without the gate."""
+    path = persona_store().find(settings.persona, settings.tier)
+    return read_persona(path, admit=shown_only).manifest.kind == "invented"
 
 
 class _Loading:
@@ -165,7 +190,7 @@ class _Loading:
         if compiled > 1:
             say(f"kernels compiled in {compiled:.1f} s; the next start is quicker")
         worn = _put_on(*self._network.result(), self._settings, live=live, say=say)
-        tracker = Tracker(self._detector.result(), TrackerConfig(smooth=self._settings.smooth))
+        tracker = Tracker(self._detector.result(), tracker_config(self._settings))
         manifest, runtime = worn.persona.manifest, worn.runtime
         until = " at first" if isinstance(runtime, EngineSwitch) else ""
         say(f"persona {manifest.title} ({manifest.kind}), {runtime.name} {runtime.precision}{until}")
@@ -197,13 +222,18 @@ def run_session(
     stop: threading.Event | None = None,
     watch: Watch | None = None,
     trace: Trace | None = None,
+    terminal: bool = False,
 ) -> Result:
     """Open source, persona, networks and sinks, run until the end, close all.
 
     Raises PersonacamError when something cannot be opened. A failure while running is returned in the result, after
-    everything was finished. ``say`` gets lines for people. ``trace`` is one of the caller's own.
+    everything was finished. ``say`` gets lines for people. ``trace`` is one of the caller's own. ``terminal``: a live
+    run draws its table on standard error.
     """
     stop = stop or threading.Event()
+    say = voice = Voice(say)
+    current = CurrentSettings(settings)
+    files = RunFiles(settings, data_folder(), say, lambda: current.value.mic_delay_ms)
     with ExitStack() as stack:
         signals = Signals(stop)
         stack.enter_context(signals.installed())
@@ -219,18 +249,12 @@ def run_session(
         live = paced or source.live
         capture = CaptureThread(source, "newest" if live else "lossless", pace=paced)
         stack.callback(capture.stop)
-        _refuse_own_source(settings, source)
+        sinks = files.recorders(sinks, source, live=live)
         gate = PolicyGate(settings.policy, hold_s=settings.hold_s, card=settings.card, size=source.size)
-        if settings.policy is FailurePolicy.PASSTHROUGH:
-            say("policy passthrough: frames without a swap show YOUR OWN FACE")
         worn, tracker = loading.result(live=live, say=say)
-        labelled = resolve_label(settings.label, worn.persona.manifest.kind)
-        label = Label(position=settings.label_position) if labelled else None
-        for sink in sinks:
-            stack.callback(_close_quietly, sink)
-            sink.open(source.size, source.fps)
-            say(sink.report)
-        say(source.report)
+        label = _label(settings, worn.persona, say)
+        stack.enter_context(files.begun(worn.persona, source.size, source.fps, live=live))
+        _open_all(sinks, source, stack, say)
         trace = trace or Trace()
         pipeline = Pipeline(
             capture.latest,
@@ -241,54 +265,64 @@ def run_session(
             limits=_limits(settings, in_time=live),
             trace=trace,
             watch=watch,
+            mark=marker(data_folder(), files.session_id, source.size, say),
         )
+        wardrobe = _wardrobe(pipeline, say)
+        wardrobe.out(settings, worn)
+        stack.callback(wardrobe.close)
         quality = Quality(
             pipeline, tracker, worn, capture, governor=_governor(settings, worn.persona, source, live=live),
-            load=lambda tier: _another_tier(settings, tier, say=say), say=say,
+            load=lambda tier: _another(current.value.model_copy(update={"tier": tier}), say=say, engine=True), say=say,
+            release=wardrobe.put_back,
         )  # fmt: skip
         stack.callback(quality.close)
-        pipeline.after_each(_Negotiation(source, say).look, quality.look, lambda _: start.look(pipeline))
+        pipeline.after_each(Negotiation(source, say).look, quality.look, lambda _: start.look(pipeline))
+        pipeline.tap(lambda pixels, frame: files.take(pixels, frame, quality.worn.persona))
         start.loaded()
-        if isinstance(worn.runtime, EngineSwitch):
-            worn.runtime.start()
-            if not live:
-                worn.runtime.wait()  # a recording at any rate has the time, and then one runtime makes all of it
+        if live or settings.control:
+            run = Run(
+                current, pipeline, quality, wardrobe, capture, persona_store(),
+                lambda now, on: _governor(now, on.persona, source, live=live), stop, data_folder() / "control-token",
+                files.control,
+            )  # fmt: skip
+            stack.enter_context(attached(run, voice, terminal=terminal and live))
+        _start_engine(worn.runtime, live=live)
         stack.enter_context(few_collections())
         capture.start()
         signals.running = True
         error = _run(pipeline, stop)
         if not capture.stop():
             say(f"{source.name} does not answer; it is released when the program ends")
-        finishing = _finish(sinks, say)
-        error = error or finishing
-        report = _report(settings, quality, source, capture, pipeline)
-        report["startup_s"] = start.took_s
+        error = _finish(sinks, say, error)
+        report = _report(current.value, quality, source, capture, pipeline)
+        report |= {"startup_s": start.took_s, "session": session_text(files.session_id)}
         report["error"] = None if error is None else {"message": error.message, "hint": error.hint}
+        files.end(report["frames"]["swapped"])
         log_end(data_folder(), quality.worn.persona, report["frames"], say)
     return Result(report, trace, error)
 
 
-class _Negotiation:
-    """Prints a camera's report again when it changes: the rate fell, it was unplugged, it is back."""
-
-    def __init__(self, source: Source, say: Say) -> None:
-        self._source, self._say, self._said = source, say, source.report
-
-    def look(self, frame: Frame) -> None:  # noqa: ARG002 - the pipeline gives it
-        """After each frame that was sent."""
-        if self._source.live and self._source.report != self._said:
-            self._said = self._source.report
-            self._say(self._said)
+def _label(settings: Settings, persona: Persona, say: Say) -> Label | None:
+    """Raises SettingsError when it was switched off for a real person's persona. Also says what shows the wearer."""
+    if settings.policy is FailurePolicy.PASSTHROUGH:
+        say("policy passthrough: frames without a swap show YOUR OWN FACE")
+    resolve_label(settings.label, persona.manifest.kind)
+    return label_for(settings, persona.manifest.kind)
 
 
-def _refuse_own_source(settings: Settings, source: Source) -> None:
-    """A recording that replaces the file that is being read would destroy it."""
-    if source.live or "://" in settings.source:
-        return
-    own = Path(settings.source).expanduser().resolve()
-    for spec in settings.sink:
-        if Path(spec).expanduser().resolve() == own:
-            raise SettingsError(f"{spec} is both source and sink", hint="give the recording another name")
+def _start_engine(runtime: LiveRuntime, *, live: bool) -> None:
+    if isinstance(runtime, EngineSwitch):
+        runtime.start()
+        if not live:
+            runtime.wait()  # a recording at any rate has the time, and then one runtime makes all of it
+
+
+def _open_all(sinks: list[Sink], source: Source, stack: ExitStack, say: Say) -> None:
+    for sink in sinks:
+        stack.callback(_close_quietly, sink)
+        sink.open(source.size, source.fps)
+        say(sink.report)
+    say(source.report)
 
 
 def _limits(settings: Settings, *, in_time: bool) -> Limits:
@@ -306,9 +340,8 @@ def _run(pipeline: Pipeline, stop: threading.Event) -> PersonacamError | None:
     return None
 
 
-def _finish(sinks: list[Sink], say: Say) -> PersonacamError | None:
-    """Close every sink, even when one of them fails."""
-    failure: PersonacamError | None = None
+def _finish(sinks: list[Sink], say: Say, failure: PersonacamError | None) -> PersonacamError | None:
+    """Close every sink, even when one of them fails. The first failure, which may be there already."""
     for sink in sinks:
         try:
             sink.close()

@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from engines.types import Frame
 from realtime.memory import give_back_memory
 from realtime.pipeline import Pipeline
+from realtime.source import Source
 
 Say = Callable[[str], None]
 PATIENCE_S = 1.5
@@ -68,6 +70,19 @@ class Start:
         if self.took_s is None and pipeline.counts.swapped:
             self.took_s = round(time.perf_counter() - self._began, 3)
             self._say(f"first swapped frame {self.took_s:.1f} s after loading began")
+
+
+class Negotiation:
+    """Prints a camera's report again when it changes: the rate fell, it was unplugged, it is back."""
+
+    def __init__(self, source: Source, say: Say) -> None:
+        self._source, self._say, self._said = source, say, source.report
+
+    def look(self, frame: Frame) -> None:  # noqa: ARG002 - the pipeline gives it
+        """After each frame that was sent."""
+        if self._source.live and self._source.report != self._said:
+            self._said = self._source.report
+            self._say(self._said)
 
 
 @contextmanager

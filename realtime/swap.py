@@ -96,6 +96,7 @@ class Swapper:
         self.square = CropSquare(persona.manifest.crop.side_dm, persona.manifest.crop.centre_dm)
         """What the aligned faces show of the head."""
         self._wearer: WearerCalibration | None = None
+        self._strength = 1.0
         self._lock = threading.Lock()
         """Of ``_next``, ``_wearer`` and who is calibrated; never held while a network runs."""
         self._next: tuple[Manifest, LiveRuntime, Callable[[], None]] | None = None
@@ -107,8 +108,22 @@ class Swapper:
         """
         with self._lock:
             manifest, live = self._next[:2] if self._next else (self._manifest, self._live)
-            _calibrate(manifest, live, wearer)
+            _calibrate(manifest, live, wearer, self._strength)
             self._wearer = wearer
+
+    def express(self, strength: float) -> None:
+        """How far the expression leaves the persona's neutral face, 1 as the wearer does, from the next face on.
+
+        The code is stretched or shrunk around the reference of its encoder, so light and pose go along a little: meant
+        for 0.7..1.3. No pixel of the wearer is added at any strength. From any thread. Raises DataError where the
+        persona has no reference, unless the strength is 1.
+        """
+        with self._lock:
+            manifest, live = self._next[:2] if self._next else (self._manifest, self._live)
+            if strength == self._strength:
+                return
+            _calibrate(manifest, live, self._wearer, strength)
+            self._strength = strength
 
     def morph(self, value: float) -> None:
         """Of an imported AMP model, 0..1: how much of the persona, from the next face on. From any thread.
@@ -145,9 +160,9 @@ class Swapper:
             if self._next is not None:
                 raise RuntimeFailure("another persona is being put on already", hint="wait for the next face")
             try:
-                _calibrate(persona.manifest, live, self._wearer)
+                _calibrate(persona.manifest, live, self._wearer, self._strength)
             except DataError:
-                self._wearer = None
+                self._wearer, self._strength = None, 1.0
             self._next = persona.manifest, live, exchanged
             self._until = _until(persona)
 
@@ -200,11 +215,14 @@ def _live(persona: Persona, runtime: Runtime | LiveRuntime) -> LiveRuntime:
     return live
 
 
-def _calibrate(manifest: Manifest, live: LiveRuntime, wearer: WearerCalibration | None) -> None:
+def _calibrate(manifest: Manifest, live: LiveRuntime, wearer: WearerCalibration | None, strength: float) -> None:
     """Raises DataError for a calibration of another encoder, and for any where the persona takes none."""
     if wearer is None:
         if manifest.code_calibration:
-            live.calibrate(np.ones(manifest.code_size, np.float32), np.zeros(manifest.code_size, np.float32))
+            ones, zeros = np.ones(manifest.code_size, np.float32), np.zeros(manifest.code_size, np.float32)
+            live.calibrate(*_stretched(manifest, ones, zeros, strength))
+        elif strength != 1.0:
+            raise DataError(f"the expression of {manifest.name} cannot be changed", hint="use a newer file of it")
     elif not manifest.code_calibration:
         raise DataError(f"the persona {manifest.name} takes no calibration", hint="use a newer file of it")
     elif wearer.gain.shape != (manifest.code_size,) or wearer.encoder_sha256 not in {None, manifest.encoder_sha256}:
@@ -212,7 +230,17 @@ def _calibrate(manifest: Manifest, live: LiveRuntime, wearer: WearerCalibration 
             f"the calibration is not of the encoder of {manifest.name}", hint="calibrate again with this persona"
         )
     else:
-        live.calibrate(wearer.gain, wearer.shift)
+        live.calibrate(*_stretched(manifest, wearer.gain, wearer.shift, strength))
+
+
+def _stretched(manifest: Manifest, gain: F32, shift: F32, strength: float) -> tuple[F32, F32]:
+    """Gain and shift of code' = mean + strength * (code * gain + shift - mean). Raises DataError without a mean."""
+    if strength == 1.0:
+        return gain, shift
+    if manifest.code_reference is None:
+        raise DataError(f"the expression of {manifest.name} cannot be changed", hint="use a newer file of it")
+    mean = np.array(manifest.code_reference.mean, np.float32)
+    return strength * gain, strength * shift + (1.0 - np.float32(strength)) * mean
 
 
 def _take_points(points: F32 | None, into: F32, present: F32) -> None:

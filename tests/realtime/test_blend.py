@@ -318,7 +318,7 @@ def test_arrays_of_another_size_or_layout_are_an_error():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"erode_px": -1},
+        {"erode_px": -17},
         {"feather_px": 1000},
         {"colour_strength": 1.1},
         {"colour_strength": math.nan},

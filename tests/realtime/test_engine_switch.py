@@ -322,7 +322,7 @@ def test_a_tier_that_cannot_run_leaves_nothing_open(monkeypatch: pytest.MonkeyPa
     fallback.fault = RuntimeFailure("x", hint="y")
     monkeypatch.setattr(session, "_network", lambda *_, **__: (persona(), switch))
     with pytest.raises(RuntimeFailure, match="x"):
-        session._another_tier(Settings(), "tiny", say=lambda _: None)
+        session._another(Settings(tier="tiny"), say=lambda _: None, engine=True)
     assert fallback.closed == 1
     assert switch._stop.is_set()
 

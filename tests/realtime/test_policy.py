@@ -64,7 +64,22 @@ def test_no_policy_but_passthrough_lets_the_wearer_out(policy, reason):
     assert sum(gate.counts.values()) == 1
 
 
-@pytest.mark.parametrize("reason", list(Reason))
+BY_HAND = (Reason.VEILED, Reason.STANDBY)
+
+
+@pytest.mark.parametrize("policy", list(FailurePolicy))
+@pytest.mark.parametrize("reason", BY_HAND)
+def test_what_was_asked_for_by_hand_covers_under_every_policy(policy, reason):
+    gate = PolicyGate(policy, size=SIZE)
+    frame, out = a_frame(), an_output()
+    gate.remember(frame.pixels, 0)
+    shown = gate.apply(out, frame, reason, 1)
+    assert shown is (FailurePolicy.VEIL if reason is Reason.VEILED else FailurePolicy.CARD)
+    assert abs(correlation(out, frame.pixels)) < 0.1
+    assert not (out == 77).all()
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason not in BY_HAND])
 def test_passthrough_is_the_frame_itself_in_a_buffer_of_its_own(reason):
     gate = PolicyGate(FailurePolicy.PASSTHROUGH, size=SIZE)
     frame, out = a_frame(), an_output()
