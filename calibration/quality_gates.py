@@ -77,6 +77,9 @@ class Quality:
     disagreement: float
 
 
+_SHARPNESS_SIDE = 240
+
+
 def judge(quality: Quality, bounds: GateBounds = GateBounds()) -> Fault | None:
     """The first bound that a frame breaks, or None."""
     checks = (

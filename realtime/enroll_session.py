@@ -268,7 +268,8 @@ class _Session:
         """The face was lost: what waits is the person's if the track was once found to be."""
         if self._vouching.vouched:
             self._admit_waiting()
-        self._gathered.skipped[Fault.UNCERTAIN] += len(self._vouching.waiting)
+        elif self._vouching.waiting:
+            self._gathered.skipped[Fault.UNCERTAIN] += len(self._vouching.waiting)
         self._vouching = _Vouching([])
         self._person.new_track()
 
@@ -316,7 +317,7 @@ class _Session:
         found, skipped = self._gathered.candidates, self._gathered.skipped
         self._save()  # a kill while shards are written goes on from here
         if len(found) < self._options.least:
-            why = ", ".join(f"{fault.value} ({n})" for fault, n in skipped.most_common(3))
+            why = ", ".join(f"{fault.value} ({n})" for fault, n in skipped.most_common(3) if n)
             raise NoFaceError(
                 f"{len(found)} usable faces of {name} in {self._gathered.seen} frames, {self._options.least} are needed"
                 f"; mostly: {why or 'there was no frame'}",
