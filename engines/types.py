@@ -23,7 +23,9 @@ LandmarkLayout = Literal["mesh468", "points68", "points5"]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture on its way from source to sink. Nobody writes to ``pixels`` after the source published it."""
+    """One picture on its way from source to sink. Nobody writes to ``pixels`` after the source published it, but for
+    the frame loop, if nobody else holds the array: who wants to look at it later keeps a reference to the array.
+    """
 
     pixels: U8
     """(H, W, 3) uint8 BGR, contiguous."""

@@ -238,6 +238,76 @@ def test_a_fault_starts_the_track_afresh(made):
     assert pipeline.counts.first_errors == {"runtime_error": "x (y)"}
 
 
+class Inspect(MemorySink):
+    """Whether each picture is its frame's own memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.in_place = []
+
+    def send(self, pixels, frame):
+        super().send(pixels, frame)
+        self.in_place.append(pixels is frame.pixels)
+
+
+def fresh(index):
+    """numpy's generators keep a reference to what they made."""
+    return Frame(wearer(index).pixels.copy(), index, 0, index * 33_000_000)
+
+
+def run_once(pipeline, box, frame):
+    """Through the loop itself, which owns what it takes out of the box."""
+    box.put(frame)
+    pipeline._limits = Limits(frames=pipeline.counts.sent + 1, deadline_ms=500.0)
+    pipeline.run(threading.Event())
+
+
+def test_a_frame_that_nobody_holds_is_swapped_in_place_and_any_other_is_copied(made):
+    pipeline, box, _, _, _, _ = made
+    sink = Inspect()
+    pipeline._sinks = [sink]
+    free, held, view, frozen = (fresh(index) for index in range(4))
+    pixels, part = held.pixels, view.pixels[5:9]
+    frozen.pixels.setflags(write=False)
+    for frame in (free, held, view, frozen):
+        run_once(pipeline, box, frame)
+    assert sink.in_place == [True, False, False, False]
+    assert pipeline.counts.swapped == 4
+    assert all((picture[FACE][16:-16, 16:-16] == 90).all() for picture in sink.pictures)
+    assert (pixels == wearer(1).pixels).all(), "who holds the array keeps it as it was"
+    assert (part == wearer(2).pixels[5:9]).all()
+    pipeline.step(own := fresh(5))
+    assert not sink.in_place[-1], "a caller's own frame is never written to"
+    assert (own.pixels == wearer(5).pixels).all()
+
+
+def test_a_frame_that_was_swapped_in_place_and_then_covered_is_covered(made):
+    pipeline, box, _, _, _, clock = made
+    sink = Inspect()
+    pipeline._sinks = [sink]
+    paste, late = pipeline.stages.blend.paste, [600_000_000, 0]
+
+    def slow(out, swapped, dt_s):
+        clock.now += late.pop(0)
+        return paste(out, swapped, dt_s)
+
+    pipeline.stages.blend.paste = slow
+    run_once(pipeline, box, fresh(0))
+    assert pipeline.counts.reasons == {"late": 1}
+    assert sink.in_place == [False]
+    assert not leaks(sink.pictures[0], wearer(0))
+
+    def broken(out, swapped, dt_s):
+        out[:60] = 90
+        raise RuntimeFailure("half way", hint="none")
+
+    pipeline.stages.blend.paste = broken
+    run_once(pipeline, box, replace(fresh(1), captured_ns=clock.now))
+    assert pipeline.counts.reasons == {"late": 1, "runtime_error": 1}
+    assert sink.in_place == [False, False]
+    assert not leaks(sink.pictures[1], wearer(1))
+
+
 def test_a_frame_is_settled_after_it_went_out_and_what_that_raises_covers_the_next_one(made):
     pipeline, _, track, _, sink, _ = made
     track.settle = lambda frame: settled.append((frame.index, len(sink.frames)))
