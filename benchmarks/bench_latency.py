@@ -2,12 +2,16 @@
 
     python benchmarks/bench_latency.py --tier small --seconds 20
     python benchmarks/bench_latency.py --tier small --device /dev/video10     through a v4l2loopback device
+    python benchmarks/bench_latency.py --tier small --compare 5               other ways to wait, five rounds each
 
 Each frame of the clip carries its number as black and white squares along its lower edge, far from the face. The clip
 is played at its own rate; when a frame is released is noted. The consumer reads the number off what comes out and
 looks at its clock. Without ``--device`` the consumer sits where a virtual camera's driver would; with it, another
 thread opens the device as any video program does, and the driver's hand-over is included. A frame that never comes out
-counts as dropped, one that comes twice or out of order as a fault. The last line is JSON.
+counts as dropped, one that comes twice or out of order as a fault. "core" is what the whole process took, decoding
+included, in percent of one core. The first seconds are left out (``--warm``): float32 computes until the faster
+arithmetic has loaded beside it. The last line is JSON; ``--compare`` (``latency_trials.py``) prints a line a trial,
+medians over its rounds, which take turns.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import json
 import os
 import sys
 import threading
+import time
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,13 +31,15 @@ import cv2
 import numpy as np
 import platformdirs
 from rich.console import Console
+from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from latency_trials import TRIALS, under
 from tier_personas import persona_of
 
-from engines.types import U8, Frame
+from engines.types import U8, Frame, Swap
 from realtime import session
 from realtime.config import Settings
 from realtime.pacing import now_ns
@@ -135,16 +142,8 @@ def summary(seen: list[tuple[int, int, int]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tier", default="small", choices=["tiny", "small", "base"])
-    parser.add_argument("--fps", type=int, default=30)
-    parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--precision", default="int8", choices=["auto", "f32", "bf16", "int8"])
-    parser.add_argument("--device", help="a v4l2loopback device, for example /dev/video10")
-    parser.add_argument("--out", type=Path, help="add the JSON line to this file")
-    arguments = parser.parse_args()
-    persona, weights = persona_of(arguments.tier)
+def measure(arguments: argparse.Namespace, persona: str, weights: str, seconds: float) -> dict[str, Any]:
+    """One paced run; the program ends when it fails."""
     seen: list[tuple[int, int, int]] = []
     readers: list[Reader] = []
     opened = session.open_sink
@@ -153,46 +152,117 @@ def main() -> None:
         readers.append(Reader(opened(spec), seen, read=arguments.device is None))
         return readers[-1]
 
-    def run(pace: str, **limit: Any) -> session.Result:
-        sink = f"virtualcam:{arguments.device}" if arguments.device else "null"
-        settings = Settings(
-            source=str(coded_clip(arguments.fps)), persona=persona, sink=(sink,), pace=pace, loop=True,
-            precision=arguments.precision, governor="off", **limit,
-        )  # fmt: skip
-        result = run_session(settings, say=lambda _: None)
-        if result.error is not None:
-            sys.exit(str(result.error))
-        return result
-
-    session.open_sink = open_reader  # type: ignore[assignment]  # the one seam that a consumer needs
-    run("off", frames=60)
-    seen.clear()
     over = threading.Event()
+
+    def watch() -> None:
+        while not readers and not over.wait(0.05):
+            pass
+        if readers:
+            consume(arguments.device, readers[0], seen, over)
+
     if arguments.device:
-        readers.clear()
-
-        def watch() -> None:
-            while not readers and not over.wait(0.05):
-                pass
-            if readers:
-                consume(arguments.device, readers[0], seen, over)
-
         threading.Thread(target=watch, daemon=True).start()
-    result = run("on", seconds=arguments.seconds)
-    over.set()
+    session.open_sink = open_reader  # type: ignore[assignment]  # the one seam that a consumer needs
+    work = Work(arguments.warm)
+    try:
+        result = play(arguments, persona, work, pace="on", seconds=seconds + arguments.warm)
+    finally:
+        session.open_sink = opened
+        over.set()
+    seen = [row for row in seen if row[1] >= seen[0][1] + arguments.warm * 1e9]
     if not seen:
         sys.exit("the consumer saw no picture")
-    line = {
+    return {
         "benchmark": "latency", "tier": arguments.tier, "weights": weights, "fps": arguments.fps,
         "through": arguments.device or "sink", "precision": result.report["precision"], "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "core_percent": work.core_percent(),
     } | summary(seen)  # fmt: skip
-    Console(stderr=True).print(line)
+
+
+class Work:
+    """The process's time between the first swapped frame after ``warm_s`` seconds and the last."""
+
+    def __init__(self, warm_s: float = 0.0) -> None:
+        self._warm_s = warm_s
+        self._from_s: float | None = None
+        self._first: tuple[float, float] | None = None
+        self._last = (0.0, 0.0)
+
+    def watch(self, frame: Frame, swap: Swap) -> None:  # noqa: ARG002 - the pipeline gives them
+        """Called after each swapped frame."""
+        self._last = time.perf_counter(), time.process_time()
+        self._from_s = self._last[0] + self._warm_s if self._from_s is None else self._from_s
+        if self._last[0] >= self._from_s:
+            self._first = self._first or self._last
+
+    def core_percent(self) -> float:
+        """Of one core."""
+        if self._first is None or self._last[0] <= self._first[0]:
+            return 0.0
+        return round(100 * (self._last[1] - self._first[1]) / (self._last[0] - self._first[0]), 1)
+
+
+def play(arguments: argparse.Namespace, persona: str, work: Work, **how: Any) -> session.Result:
+    """The coded clip through the product."""
+    sink = f"virtualcam:{arguments.device}" if arguments.device else "null"
+    settings = Settings(
+        source=str(coded_clip(arguments.fps)), persona=persona, sink=(sink,), loop=True,
+        precision=arguments.precision, governor="off", **how,
+    )  # fmt: skip
+    result = run_session(settings, say=lambda _: None, watch=work.watch)
+    if result.error is not None:
+        sys.exit(str(result.error))
+    return result
+
+
+def compare(arguments: argparse.Namespace, persona: str, weights: str) -> list[dict[str, Any]]:
+    """Each trial in turn, so many rounds: medians over the rounds, and the range of p99."""
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TRIALS}
+    for turn in range(arguments.compare):
+        for name, trial in TRIALS.items():
+            print(f"round {turn + 1}, {name}", file=sys.stderr, flush=True)
+            with under(trial, arguments.fps):
+                rows[name].append(measure(arguments, persona, weights, arguments.seconds))
+    lines = []
+    for name, runs in rows.items():
+        middle = {
+            key: round(float(np.median([run[key] for run in runs])), 2)
+            for key in ("p50_ms", "p95_ms", "p99_ms", "max_ms", "core_percent", "dropped", "load")
+        }
+        spread = [min(run["p99_ms"] for run in runs), max(run["p99_ms"] for run in runs)]
+        lines.append(runs[-1] | {"trial": name, "rounds": len(runs), "p99_range_ms": spread} | middle)
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tier", default="small", choices=["tiny", "small", "base"])
+    parser.add_argument("--fps", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--warm", type=float, default=4.0, help="seconds before them that are not counted")
+    parser.add_argument("--precision", default="int8", choices=["auto", "f32", "bf16", "int8"])
+    parser.add_argument("--device", help="a v4l2loopback device, for example /dev/video10")
+    parser.add_argument("--compare", type=int, metavar="ROUNDS", help="other ways to wait, beside the plain one")
+    parser.add_argument("--out", type=Path, help="add the JSON lines to this file")
+    arguments = parser.parse_args()
+    persona, weights = persona_of(arguments.tier)
+    play(arguments, persona, Work(), pace="off", frames=60)
+    if arguments.compare:
+        lines = compare(arguments, persona, weights)
+    else:
+        lines = [measure(arguments, persona, weights, arguments.seconds)]
+    table = Table(*(lines[0].keys() & {"trial"}), "p50 ms", "p95", "p99", "max", "dropped", "core %", "load")
+    for line in lines:
+        figures = ("trial", "p50_ms", "p95_ms", "p99_ms", "max_ms", "dropped", "core_percent", "load")
+        table.add_row(*(str(line[name]) for name in figures if name in line))
+    Console(stderr=True, width=120).print(table)
     if arguments.out is not None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         with arguments.out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-    print(json.dumps(line))
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+    for line in lines:
+        print(json.dumps(line))
 
 
 if __name__ == "__main__":

@@ -15,9 +15,11 @@ are dropped at the source, and latency is what a viewer would see.
 once into the cache folder. Tiers that are not shipped have random weights (``tier_personas.py``; the train extra is
 needed once): time does not depend on them. Each case of the matrix runs in a process of its own, cases in turn, so many
 rounds; medians and the range are shown. A first run warms up (kernels, networks, the search for the fastest
-arithmetic) and is not counted. "cpu" is processor time of the frame loop's thread; "core" that of the whole process,
-decoding included, in percent of one core. On a shared machine compare figures of one run only. The last line
-(``--json``) is the JSON object of ``personacam run --json`` with ``benchmark`` added; the matrix writes a line a case.
+arithmetic) and is not counted, nor are the first seconds of each run (``--warm``), in which float32 computes until the
+faster arithmetic has loaded beside it. "cpu" is processor time of the frame loop's thread; "core" that of the whole
+process, decoding included, in percent of one core. "settle" is what the loop does after a frame went out. On a shared
+machine compare figures of one run only. The last line (``--json``) is the JSON object of ``personacam run --json`` with
+``benchmark`` added; the matrix writes a line a case.
 """
 
 from __future__ import annotations
@@ -72,10 +74,16 @@ CASES = {"goals": GOALS, "threads": THREADS, "precision": PRECISIONS}
 
 
 class Memory:
-    """Resident size after each swapped frame, in megabytes (empty where there is no /proc), and the process's work."""
+    """Resident size after each swapped frame, in megabytes (empty where there is no /proc), and the process's work.
 
-    def __init__(self) -> None:
+    Of nothing in the first ``warm_s`` seconds of frames; ``trace`` begins anew after them.
+    """
+
+    def __init__(self, warm_s: float = 0.0) -> None:
         self.sizes: list[float] = []
+        self.trace = Trace(cpu=True)
+        self._warm_until_s: float | None = None
+        self._warm_s = warm_s
         self._begun: tuple[float, float] | None = None
         self._last = (0.0, 0.0)
 
@@ -86,8 +94,15 @@ class Memory:
         return round(100 * (self._last[1] - self._begun[1]) / (self._last[0] - self._begun[0]), 1)
 
     def watch(self, frame: Frame, swap: Swap) -> None:
-        """Called after each swapped frame."""
+        """Called after each swapped frame, in the thread that records the trace."""
         del swap
+        if self._begun is None:
+            now = time.perf_counter()
+            if self._warm_until_s is None:
+                self._warm_until_s = now + self._warm_s
+            if now < self._warm_until_s:
+                return
+            self.trace.restart()
         self._last = time.perf_counter(), time.process_time()
         self._begun = self._begun or self._last
         statm = Path("/proc/self/statm")
@@ -142,7 +157,7 @@ def measure(
         frames=frames,
         seconds=seconds,
     )
-    result = run_session(settings, say=lambda _: None, watch=memory.watch, trace=Trace(cpu=True))
+    result = run_session(settings, say=lambda _: None, watch=memory.watch, trace=memory.trace)
     if result.error is not None:
         sys.exit(str(result.error))
     return result
@@ -155,8 +170,8 @@ def one(arguments: argparse.Namespace) -> tuple[Row, Result]:
         arguments.persona, weights = persona_of(arguments.tier)
         arguments.source = str(camera_clip(arguments.size, arguments.fps))
     measure(arguments, Memory(), frames=60, seconds=None, sink="null", pace=False)
-    memory = Memory()
-    seconds = None if arguments.frames else arguments.seconds
+    memory = Memory(arguments.warm)
+    seconds = None if arguments.frames else arguments.seconds + arguments.warm
     result = measure(
         arguments, memory, frames=arguments.frames, seconds=seconds, sink=arguments.sink, pace=arguments.pace
     )
@@ -275,7 +290,8 @@ def main() -> None:
     parser.add_argument("--size", default="720p", choices=list(SIZES), help="with --tier")
     parser.add_argument("--fps", type=int, default=30, help="with --tier: rate of the clip")
     parser.add_argument("--seconds", type=float, default=15.0)
-    parser.add_argument("--frames", type=int, help="so many frames instead of seconds")
+    parser.add_argument("--frames", type=int, help="so many frames instead of seconds, those of --warm among them")
+    parser.add_argument("--warm", type=float, default=4.0, help="seconds at the beginning that are not counted")
     parser.add_argument("--sink", default="null", help="null, or FILE.mp4 to add the encoder")
     parser.add_argument("--runtime", default="auto", choices=get_args(Settings.model_fields["runtime"].annotation))
     parser.add_argument("--precision", default="auto", choices=["auto", "f32", "bf16", "int8"])

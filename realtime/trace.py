@@ -72,6 +72,11 @@ class _Ring:
         self.count += 1
         self.max_ns = max(self.max_ns, duration_ns)
 
+    def restart(self) -> None:
+        self.count = self.max_ns = 0
+        if self.cpu is not None:
+            self.cpu.restart()
+
     def newest(self, count: int) -> NDArray[np.int64]:
         """A copy of the newest ``count`` durations, or of all that there are, in any order."""
         capacity = len(self._ns)
@@ -118,6 +123,11 @@ class Trace:
             if not self._rings["total"].count:
                 self._first_total_ns = self._last_total_ns
         self._rings[stage].add(duration_ns)
+
+    def restart(self) -> None:
+        """Forget what was recorded: for benchmarks, when start-up is over. In the thread that records."""
+        for ring in self._rings.values():
+            ring.restart()
 
     def summary(self) -> Summary:
         """Percentiles for the JSON line; ready for ``json.dumps``."""

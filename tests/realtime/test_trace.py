@@ -118,3 +118,19 @@ def test_processor_time_is_of_the_stage_alone_and_not_of_waiting():
     assert summary["cpu_ms"]["swap"]["p50"] < 15
     assert 20 <= summary["cpu_ms"]["blend"]["p50"] < 40
     assert "total" not in summary["cpu_ms"]
+
+
+def test_what_was_recorded_before_a_restart_does_not_count() -> None:
+    clock = FakeClock()
+    trace = Trace(clock=clock, cpu=True)
+    for ms in (100, 3):
+        with trace.stage("swap"):
+            clock.now_ns += ms * 1_000_000
+        trace.add("total", ms * 1_000_000)
+        if ms == 100:
+            trace.restart()
+            assert trace.summary()["latency_ms"]["n"] == 0
+    summary = trace.summary()
+    assert (summary["stages_ms"]["swap"]["max"], summary["latency_ms"]["max"]) == (3.0, 3.0)
+    assert summary["cpu_ms"]["swap"]["n"] == 1
+    assert summary["fps"] == 0.0, "one frame has no rate"
