@@ -1,9 +1,10 @@
 """Forgetting a person: everything that was made of their face on this machine is found, shown and removed.
 
-Found are the persona files in the user's folder, and whatever the audit log says was written under the name: face sets
-with the coverage maps beside them, runs of training with their reports, and exported files, each only if it still says
-itself that it is of this person, so that nothing else is removed that lies at the same place now. What an interruption
-left goes too. Engines built from a persona's network hold its weights and go too.
+Found are the persona files in the user's folder, calibrations that hold something of the person, and whatever the audit
+log says was written under the name: face sets with the coverage maps beside them, runs of training with their reports,
+and exported files, each only if it still says itself that it is of this person, so that nothing else is removed that
+lies at the same place now. What an interruption left goes too. Engines built from a persona's network hold its weights
+and go too.
 
 What stays: the footage, which belongs to whom it belongs; the signed records and revocations, which prove what was
 allowed and what was not; the log, which gets a line more. None of them holds a face.
@@ -22,6 +23,7 @@ from typing import Literal
 from calibration.consent import SignedRecord
 from calibration.consent_gates import TIER_FOLDERS, shown_only
 from calibration.consent_store import ConsentStore
+from calibration.profile_store import held_of
 from engines.build import model_digest
 from engines.cache import PlanCache
 from engines.errors import DataError, PersonacamError
@@ -31,7 +33,7 @@ from engines.folder_lock import LOCK
 from engines.persona import SUFFIX, Persona, read_persona
 from engines.strict_json import strict_object
 
-Kind = Literal["persona", "face set", "coverage", "run", "engine"]
+Kind = Literal["persona", "face set", "coverage", "run", "engine", "profile"]
 _MAX_JSON = 16 << 20
 _FACES, _COVERAGE = "faces", ("coverage.png", "coverage.json")
 """As calibration.enrollment writes them."""
@@ -67,6 +69,7 @@ def derived_of(store: ConsentStore, name: str, cache: PlanCache | None = None) -
             found.append(_folder_of_files("face set", folder, files))
             found += _coverage(folder)
     found += [_run(path, name) for path in said["out"] if path.is_dir() and _learned_from(path, consents, sets)]
+    found += [Derived("profile", held.path, held.bytes, held.remove) for held in held_of(store.home, name)]
     if cache is not None:
         found += _engines(personas, cache)
     return found
