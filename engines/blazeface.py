@@ -102,6 +102,7 @@ class BlazeFace:
         self._letterbox = np.zeros((SIDE, SIDE, 3), np.uint8)
         self._input = np.zeros((1, SIDE, SIDE, 3), np.float32)
         self._centres = _cell_centres()
+        self._half: U8 = np.zeros(0, np.uint8)
 
     def find(self, pixels: U8, *, tiles: bool = False, threshold: float = 0.5) -> list[Candidate]:
         """Faces in ``pixels`` (H, W, 3) BGR uint8, best first; ``tiles`` also looks at overlapping enlarged parts.
@@ -128,7 +129,7 @@ class BlazeFace:
         left, top = (SIDE - inner_w) // 2, (SIDE - inner_h) // 2
         self._letterbox.fill(0)
         cv2.resize(
-            view,
+            self._halved(view) if ratio < 0.5 else view,
             (inner_w, inner_h),
             dst=self._letterbox[top : top + inner_h, left : left + inner_w],
             interpolation=cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR,
@@ -154,6 +155,21 @@ class BlazeFace:
             score = 1.0 / (1.0 + math.exp(-float(scores[cell])))
             found.append(Candidate(box.astype(np.float32), points[1:].astype(np.float32), score))
         return found
+
+    def _halved(self, view: U8) -> U8:
+        """Means of 2 x 2 pixels, in a buffer of this object; ``view`` itself where its sides are odd.
+
+        OpenCV has a fast loop for just that, and averaging the rest then takes half the time: the same mean in the end.
+        """
+        height, width = view.shape[:2]
+        if height % 2 or width % 2:
+            return view
+        size = height // 2 * (width // 2) * 3
+        if size > len(self._half):
+            self._half = np.zeros(size, np.uint8)
+        half = self._half[:size].reshape(height // 2, width // 2, 3)
+        cv2.resize(view, (width // 2, height // 2), dst=half, interpolation=cv2.INTER_AREA)
+        return half
 
     def close(self) -> None:
         """Free the network."""

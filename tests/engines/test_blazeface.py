@@ -108,6 +108,20 @@ def test_positions_and_colours_by_hand() -> None:
     assert BlazeFace(runtime).find(picture, threshold=0.96) == []
 
 
+def test_halving_first_finds_the_same(
+    blazeface: BlazeFace, photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for halved in (True, False):
+        if not halved:
+            monkeypatch.setattr(blazeface, "_halved", lambda view: view)
+        found.append(sorted(blazeface.find(photograph), key=lambda c: float(c.box[0])))
+    assert [len(faces) for faces in found] == [6, 6]
+    for a, b in zip(*found, strict=True):
+        assert np.abs(a.box - b.box).max() < 2.5, "a pixel of the network is 6.7 of these"
+        assert abs(a.score - b.score) < 0.03
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_numbers_that_are_not_finite(bad: float) -> None:
     with pytest.raises(DetectorError, match="not finite"):
