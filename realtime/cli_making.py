@@ -197,12 +197,15 @@ def _board(making: Making) -> Iterator[MakingHooks]:
         TextColumn("{task.fields[note]}"),
     )  # fmt: skip
     with Bars(*columns, console=console) as bars:
-        tasks: dict[str, TaskID] = {stage: bars.add_task(stage, total=1.0, note="") for stage in STAGES}
+        tasks: dict[str, TaskID] = {}
         finished: set[str] = set()
 
         def step(p: Step) -> None:
-            left = "" if p.eta_s is None else f"  {duration(p.eta_s + _later(p.stage, making))} left"
+            if not tasks:  # not before: a refused consent leaves no empty bars
+                tasks.update({stage: bars.add_task(stage, total=1.0, note="") for stage in STAGES})
             done = p.fraction >= 1
+            eta = _later(p.stage, making) + (p.eta_s if p.eta_s is not None else 0.0)
+            left = "" if p.eta_s is None else f"  {duration(eta)} left in all"
             bars.update(tasks[p.stage], completed=p.fraction, note=p.note if done else f"{p.note}{left}")
             if done and p.stage not in finished:
                 finished.add(p.stage)
@@ -233,16 +236,9 @@ def _say_plan(making: Making, sources: Sequence[Path], options: EnrollOptions) -
 
 
 def _say_made(making: Making, made: Made) -> None:
-    own, worn = made.figures.get("own", {}), made.figures.get("worn", {})
-    said = [f"{own['psnr_masked_db']:.1f} dB on {own['frames']} held-out frames"] if own else []
-    for figures, key, text in (
-        (own, "nme_pct", "landmarks within {:.1f} % of the eyes' distance"),
-        (worn, "pose_deg", "on other wearers the pose within {:.1f} degrees"),
-        (worn, "taken_for_person_pct", "taken for the person in {:.0f} % of them"),
-    ):
-        if figures.get(key) is not None:
-            said.append(text.format(figures[key]))
-    say("; ".join(said))
+    from calibration.making_words import in_words
+
+    say(in_words(made.figures))
     took = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in made.seconds.items() if seconds >= 1)
     say(f"{made.path}: the persona{f' ({took})' if took else ''}", "bold")
     say(f"{made.report}: how good it is, with pictures to look at")

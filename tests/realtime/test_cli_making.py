@@ -120,7 +120,8 @@ def test_an_enrolled_run_is_exported_with_the_record_inside(world: MakingWorld, 
     assert json.loads(result.stdout.splitlines()[-1])["kind"] == "person"
     shown = invoke("personas", "show", out)
     assert "Ada Example lets Studio Example" in shown.output
-    assert "consent" in shown.output
+    assert "It was made of 12 faces" in shown.output
+    assert "held-out frames" in shown.output
     world.record_file.unlink()
     refused = invoke("export", "--run", run, *options)
     assert refused.exit_code == 1
