@@ -144,7 +144,8 @@ class SamePerson:
     track: that takes away half of what expression and light do to one face. Measured on 23 invented people, who are
     nearer to one another than real ones are (dlib's own bound for two photographs is 0.6, 99.4 % right on LFW): one
     face alone is at most 0.49 from its own mean, others' are 0.41 and more (99 %); three are at most 0.29, others' 0.37
-    and more (99 %).
+    and more (99 %). Seven real people of photographs, each turned, relit, shrunk and blurred: at most 0.36 from their
+    own mean, three at most 0.07; others' 0.58 and more.
     """
 
     BOUNDS = (0.5, 0.42, 0.4)
