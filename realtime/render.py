@@ -42,8 +42,11 @@ from realtime.store import LARGER_TIERS, SMALLEST_TIER
 Say = Callable[[str], None]
 TASKS_A_WORKER = 3
 """So that workers end at about the same time."""
-_NOT_COUNTED = frozenset({"source", "sink", "threads", "runtime", "pace", "governor", "loop", "persona", "tier"})
-"""Settings that make no other pictures, or that the plan names in its own way."""
+_COUNTED = (
+    "policy", "hold_s", "card", "label", "label_position", "detector", "precision", "colour_strength", "morph",
+    "strength", "sharpen", "mirror", "erode", "feather", "smooth",
+)  # fmt: skip
+"""Settings that make other pictures."""
 
 
 class Shows(Protocol):
@@ -223,7 +226,7 @@ def _writable(clip: Clip, out: Path) -> Clip:
 
 def _plan(run: _Run) -> dict[str, Any]:
     """All that decides about the pictures."""
-    settings = {k: v for k, v in run.settings.model_dump(mode="json").items() if k not in _NOT_COUNTED}
+    settings = run.settings.model_dump(mode="json", include=set(_COUNTED))
     choice = run.wishes.face
     return {
         "source": digest_of(run.clip.path),

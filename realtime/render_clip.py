@@ -128,8 +128,8 @@ class ClipReader:
                     self.damaged += 1
                     continue
                 for picture in pictures:
-                    if picture.pts is None or picture.pts < clip.ticks[at]:
-                        continue
+                    if picture.pts is None or picture.pts <= (clip.ticks[at - 1] if at else clip.ticks[0] - 1):
+                        continue  # before the beginning, or a picture that was given twice
                     at = bisect_left(clip.ticks, picture.pts, at)
                     if at >= end:
                         return

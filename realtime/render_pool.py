@@ -69,7 +69,7 @@ class Processes:
             failure = self._listen(workers, said, heard, stop)
         finally:
             over.set()
-            _end(workers, said)
+            _end(workers, said, heard)
         if failure is not None:
             raise failure
 
@@ -134,19 +134,28 @@ class _Gathered:
             self._frames, self._next = 0, now + _POLL_S
 
 
-def _end(workers: Sequence[Any], said: Any) -> None:
+def _end(workers: Sequence[Any], said: Any, heard: Heard) -> None:
+    """Wait, but not for ever; a segment that was finished meanwhile counts."""
     deadline = time.monotonic() + _PATIENCE_S
     for worker in workers:
         while worker.is_alive() and time.monotonic() < deadline:
-            try:  # a process does not end before its words are taken
-                while True:
-                    said.get_nowait()
-            except queue.Empty:
-                worker.join(0.05)
+            _take_all(said, heard)  # a process does not end before its words are taken
+            worker.join(0.05)
         if worker.is_alive():
             worker.terminate()
             worker.join(_PATIENCE_S)
+    _take_all(said, heard)
     said.close()
+
+
+def _take_all(said: Any, heard: Heard) -> None:
+    while True:
+        try:
+            word = said.get_nowait()
+        except queue.Empty:
+            return
+        if isinstance(word, Progress):
+            heard(word)
 
 
 class RayCluster:

@@ -62,6 +62,7 @@ class SegmentWriter:
                 str(self._part), "w", format="mp4", options={"video_track_timescale": str(base.denominator)}
             )
             self._stream = _add_track(self._container, self._even.shape[1::-1], clip, crf, threads)
+            self._container.start_encoding()
         except (FFmpegError, OSError, ValueError) as error:
             self._part.unlink(missing_ok=True)
             raise disk_error(self._part, error) from error
