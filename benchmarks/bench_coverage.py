@@ -188,7 +188,7 @@ def trained(faceset: FaceSet, chosen: NDArray[np.int64], out: Path, options: arg
         extras={name: values[chosen] for name, values in faces.extras.items()},
     )  # fmt: skip
     universal = load_universal(options.universal)
-    config = EnrollConfig(seed=options.seed, max_minutes=options.minutes)
+    config = EnrollConfig(seed=options.seed, steps=options.steps, max_minutes=options.minutes)
     # Another digest for other frames: the run's folder must not be continued with them.
     digest = f"{faceset.digest}:{','.join(map(str, chosen.tolist()))}"
     result = enroll(
@@ -274,9 +274,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
     if options.training:
         named = ["guided", *(f"random-{k}" for k in range(options.seeds))]
-        report |= {"minutes_allowed": options.minutes, "trained": {}}
+        report |= {"minutes_allowed": options.minutes, "steps_allowed": options.steps, "trained": {}}
         for name in named:
-            out = options.work / f"run-{options.seed}-{count}-{options.minutes:g}-{name}"
+            out = options.work / f"run-{options.seed}-{count}-{options.steps}-{options.minutes:g}-{name}"
             report["trained"][name] = trained(faceset, rows[trials[name]], out, options)
             say(f"{name}: {report['trained'][name]}")
     report["seconds"] = round(time.perf_counter() - began, 1)
@@ -316,6 +316,7 @@ def main() -> None:
     parser.add_argument("--random", type=int, default=20, help="random choices for the cheap measure")
     parser.add_argument("--seeds", type=int, default=3, help="random choices to train on")
     parser.add_argument("--minutes", type=float, default=0.6, help="of training, each")
+    parser.add_argument("--steps", type=int, default=None, help="of training, each; else the mode's own")
     parser.add_argument("--training", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--jobs", type=int, default=2, help="rendering processes")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

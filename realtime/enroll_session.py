@@ -35,7 +35,7 @@ from calibration.enrollment import (
     write_report,
 )
 from calibration.quality_gates import Fault, SamePerson, Verdict, judge
-from engines.errors import DetectorError, NoFaceError, OtherPersonError, PersonacamError
+from engines.errors import DataError, DetectorError, NoFaceError, OtherPersonError, PersonacamError
 from engines.faceset import GATHERED, MANIFEST, read_index
 from engines.faceset_writer import FaceSetWriter
 from engines.geometry import points_68
@@ -106,6 +106,11 @@ def enroll_files(
     """
     folder = out / FACES
     consent, footage = gate.extract(name, paths, folder)  # from here on "forget" knows where faces of the person lie
+    if (folder / MANIFEST).exists() and read_index(folder).info != enroll_store.info_of(consent, footage, options.size):
+        raise DataError(
+            f"{out} holds faces of other footage, of another size, or under another consent record",
+            hint=f"personacam forget {name} removes them, or choose another folder; all files go into one call",
+        )
     finished = _is_finished(folder, name)
     with closing(frames_of(paths)) as frames:
         done = enroll_footage(

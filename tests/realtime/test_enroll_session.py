@@ -176,3 +176,6 @@ def test_files_go_through_the_gates(clip, tmp_path):
     logged = [e.details.get("faceset") for e in world.gate.store.log.entries() if e.event == "extract"]
     assert read_index(done.faceset).digest in logged
     world.gate.train("ada", done.faceset, tmp_path / "run")
+    world.gate.store.add(sign_record(record_of(film, world.key, asked="2026-02-04T00:00:00Z"), ADA))
+    with pytest.raises(DataError, match="another consent record"):
+        run()
