@@ -111,7 +111,7 @@ def sign_file(path: Path, out: Path, claim: CredentialClaim, identity: Identity)
     try:
         info = c2pa.C2paSignerInfo(getattr(c2pa.C2paSigningAlg, identity.algorithm), identity.chain, identity.key, None)
         context = c2pa.Context.from_dict(
-            {"builder": {"thumbnail": {"enabled": False}}, "verify": {**_OFFLINE, "verify_after_sign": True}}
+            {"builder": {"thumbnail": {"enabled": False}}, "verify": {**_OFFLINE, "verify_after_sign": False}}
         )
         with c2pa.Signer.from_info(info) as signer, c2pa.Builder(_manifest(claim), context) as builder:
             builder.sign_file(path, out, signer)

@@ -26,6 +26,7 @@ from engines.errors import PersonacamError, SinkError, SinkUnavailableError
 from engines.types import U8, Frame
 from realtime.pacing import Sleep
 from realtime.planes import BT709, PixelFormat, buffer_for, convert
+from realtime.remux import TICKS_PER_SECOND, TIMESCALE, copy_packets
 from realtime.sound import SoundSource, SoundTrack
 from realtime.source import letterbox
 
@@ -33,13 +34,10 @@ Seal = Callable[[Path, Path], str]
 """(finished file, the name that it will get): signs it in place and says so in a few words. Raises PersonacamError."""
 
 RECORDING_SUFFIXES = frozenset({".mp4", ".mkv", ".mov"})
-TICKS_PER_SECOND = 90_000
 
 _BT709, _LIMITED_RANGE = 1, 1  # AVCOL_SPC_BT709 (also SWS_CS_ITU709), AVCOL_RANGE_MPEG
 _ENCODER_THREADS = 2
 _LAST_SOUND_S, _LAST_SOUND_TRIES = 0.3, 15
-_TIMESCALE = {"video_track_timescale": str(TICKS_PER_SECOND), "movie_timescale": str(TICKS_PER_SECOND)}
-"""Both: the offset of a first frame that is not at 0 is written in movie ticks."""
 _FRAGMENTED = {
     "movflags": "frag_keyframe+delay_moov+default_base_moof",
     # With what the encoder holds back (ten frames and one more a thread) less than a second is lost at a crash.
@@ -47,7 +45,7 @@ _FRAGMENTED = {
     # Pictures are written at once, whether there is sound for their time yet or not.
     "max_interleave_delta": "500000",
     "flush_packets": "1",
-    **_TIMESCALE,
+    **TIMESCALE,
 }
 _X264 = {
     "preset": "veryfast",
@@ -75,17 +73,19 @@ class RecorderSink:
         delay_ms: Callable[[], float | None] = lambda: None,
         from_first: bool = False,
         seal: Seal | None = None,
+        copy: Callable[[Path, Path], None] | None = None,
         sleep: Sleep = time.sleep,
     ) -> None:
         """``delay_ms``: of the sound behind the moment at which it was heard, as if it went out with the pictures: what
         it is more than their latency is what the camera takes before its time stamp. None: just their latency.
         ``from_first``: time stamps count from the first frame, for a recording that begins in the middle of a stream.
+        ``copy``: as ``copy_packets``.
         """
         self.path = path
         self._sound, self._delay_ms, self._from_first, self._seal = sound, delay_ms, from_first, seal
         self.latency_ms: float | None = None
         """From capture to ``send``, as measured by whoever calls it. May be set by any thread."""
-        self._sleep = sleep
+        self._sleep, self._copy = sleep, copy or copy_packets
         self._track: SoundTrack | None = None
         self._zero_ns = 0
         self._clock_ns: int | None = None
@@ -237,7 +237,7 @@ class RecorderSink:
         """Turn the part into the target; the reason if only the part, or a file without an index in front, is left."""
         finished = self.path.with_name(self.path.stem + ".finishing" + self.path.suffix)
         try:
-            _copy_packets(self.part, finished)
+            self._copy(self.part, finished)
             sealed = self._sealed(finished)
             finished.replace(self.path)
         except (FFmpegError, OSError) as error:
@@ -323,18 +323,6 @@ def _free_part(target: Path) -> tuple[Path, list[Path]]:
         there.append(part)
         part = target.with_name(f"{target.name}.part-{len(there) + 1}.mp4")
     return part, there
-
-
-def _copy_packets(part: Path, target: Path) -> None:
-    """Copy the tracks into a container of ``target``'s kind, time stamps unchanged."""
-    options = {} if target.suffix.lower() == ".mkv" else {"movflags": "faststart", **_TIMESCALE}
-    with av.open(str(part), "r") as source, av.open(str(target), "w", options=options) as copy:
-        tracks = [*source.streams.video[:1], *source.streams.audio[:1]]
-        copied = {track.index: copy.add_stream_from_template(track) for track in tracks}
-        for packet in source.demux(tracks):
-            if packet.dts is not None:  # None: the empty packet at the end
-                packet.stream = copied[packet.stream.index]
-                copy.mux(packet)
 
 
 def _write_error(path: Path, error: Exception) -> SinkError:

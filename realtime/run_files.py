@@ -13,11 +13,12 @@ from engines.persona import Persona
 from engines.types import U8, Frame
 from realtime.admission import admitted
 from realtime.config import Settings
-from realtime.credentials import SIGNABLE_SUFFIXES, claim_of, missing_library, sign_file
+from realtime.credentials import SIGNABLE_SUFFIXES, claim_of, missing_library
 from realtime.credentials_identity import Identity, load_identity, local_identity
 from realtime.microphone import NONE, Microphone
 from realtime.recorder import RecorderSink
 from realtime.recording import BackgroundRecorder, RecordingControl
+from realtime.recording_worker import copy_apart, sign_apart
 from realtime.session_record import FOLDER, RecordedFile, Session, SessionStore, WornPersona, new_session_id, worn
 from realtime.sink import Sink
 from realtime.source import Source
@@ -119,7 +120,9 @@ class RunFiles:
 
     def _recorder(self, path: Path, *, from_first: bool = False) -> RecorderSink:
         sound = Microphone(self._microphone) if self._microphone is not None else None
-        return RecorderSink(path, sound=sound, delay_ms=self._delay_ms, from_first=from_first, seal=self._seal)
+        return RecorderSink(
+            path, sound=sound, delay_ms=self._delay_ms, from_first=from_first, seal=self._seal, copy=copy_apart
+        )
 
     def _wear(self, persona: WornPersona) -> None:
         with self._lock:
@@ -156,7 +159,8 @@ class RunFiles:
         return words
 
     def _signed(self, finished: Path, session: Session) -> tuple[str, bool]:
-        if not self._settings.credentials:
+        settings = self._settings
+        if not settings.credentials:
             return "without content credentials, as asked", False
         if finished.suffix.lower() not in SIGNABLE_SUFFIXES:
             return f"without content credentials: {finished.suffix} has no place for them", False
@@ -169,9 +173,10 @@ class RunFiles:
         signed = finished.with_name(finished.stem + ".signing" + finished.suffix)
         try:
             identity = self._identity or local_identity(self._home)
-            sign_file(finished, signed, claim_of(session.record), identity)
+            own = (settings.c2pa_cert, settings.c2pa_key) if settings.c2pa_cert and settings.c2pa_key else None
+            sign_apart(finished, signed, claim_of(session.record), self._home, own)
             signed.replace(finished)
-        except PersonacamError as error:
+        except (PersonacamError, OSError) as error:
             return f"WITHOUT content credentials: {error}", False
         finally:
             signed.unlink(missing_ok=True)

@@ -17,14 +17,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from engines.errors import DataError
 from engines.files import read_limited, write_atomic
-from engines.persona import Persona
 from engines.strict_json import canonical, strict_object
+
+if TYPE_CHECKING:
+    from engines.persona import Persona
 
 FORMAT = "personacam-session"
 VERSION = 1

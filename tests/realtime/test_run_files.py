@@ -137,7 +137,7 @@ def test_a_signature_that_fails_costs_the_credentials_and_not_the_recording(tmp_
         out.write_bytes(b"half")
         raise SinkError("the disk is full", hint="free some space")
 
-    monkeypatch.setattr(run_files, "sign_file", fail)
+    monkeypatch.setattr(run_files, "sign_apart", fail)
     run = Run(tmp_path, vera, live=False)
     (sink,) = run.files.recorders([RecorderSink(tmp_path / "out.mp4")], FILE, live=False)
     send(sink)
