@@ -33,18 +33,22 @@ def encode(number: int) -> Bits:
     return np.asarray(info @ _generator() % 2, np.uint8)
 
 
-def decode(soft: F64) -> tuple[int, Bits]:
-    """The most likely number for ``soft`` (64,), positive where a bit is 1, and its 64 bits. There is always one."""
+def decode(soft: F64) -> tuple[int, Bits, float]:
+    """The most likely number for ``soft`` (64,), positive where a bit is 1, its 64 bits, and its lead: by how much they
+    agree better with ``soft`` than those of any other number that was tried. There is always one.
+    """
     basis, flips = _most_reliable_basis(np.abs(soft)), _flips()
     places = np.argmax(basis == 1, axis=1)  # each row's own pivot, by construction its first 1 in order of reliability
     order = np.argsort(-np.abs(soft), kind="stable")
     ordered = soft[order]
     first = (ordered[places] > 0).astype(np.uint8)
     words = (first @ basis + flips @ basis) % 2
-    best = words[np.argmax((2.0 * words - 1.0) @ ordered)]
-    word = np.zeros(BITS, np.uint8)
+    agreement = signs(words) @ ordered
+    second, first_place = np.argpartition(agreement, -2)[-2:]
+    best = words[first_place]
+    word, lead = np.zeros(BITS, np.uint8), float(agreement[first_place] - agreement[second])
     word[order] = best
-    return sum(int(bit) << k for k, bit in enumerate(word[:NUMBER_BITS])), word
+    return sum(int(bit) << k for k, bit in enumerate(word[:NUMBER_BITS])), word, lead
 
 
 def signs(word: Bits) -> F64:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -51,9 +51,12 @@ _GRID = 128
 _KEEP = 3
 """Places per region that are looked at closely and read."""
 _SURE = 12.0
-"""A pilot this clear ends the search."""
+_PAST = 20
+"""A pilot this clear ends the search, so many sizes after the one where it was clearest."""
 _CLEAR = math.log(1e-12)
 """A reading below this that has its number ends the search too."""
+_NOISE = 0.3
+"""Over the mark, per wave, as ``_Waves.apart`` assumes it."""
 _HIGH_PASS = 21
 _CLIP = 8.0
 _REGIONS, _WAYS = 2, 3
@@ -121,7 +124,7 @@ class Gathered:
             size = (round(luma.shape[1] * scale), LINES)
             picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32)
         if not self._sums:
-            self._sums = [np.zeros_like(picture), np.zeros_like(picture)]
+            self._sums = [np.zeros_like(picture) for _ in range(3)]
         if picture.shape != self._sums[0].shape:
             return
         side = _odd(_HIGH_PASS * picture.shape[0] / LINES)
@@ -133,6 +136,7 @@ class Gathered:
             # What replaces the background beside the face must not leak in through the neighbourhood.
             inside = np.asarray(cv2.erode(inside, np.ones((side // 2, side // 2), np.uint8)), np.uint8)
             self._sums[1] += rest * inside
+            self._sums[2] += inside
         self.frames += 1
 
     def include(self, other: Gathered) -> None:
@@ -144,14 +148,17 @@ class Gathered:
                 np.add(own, part, out=own)
             self.frames += other.frames
 
-    def regions(self) -> list[F32]:
-        """The picture, its busy places turned down, and the face."""
+    def regions(self) -> list[tuple[F32, F32]]:
+        """The picture, its busy places turned down, and the face; each with the share of the mark that is left in it
+        at every pixel, but for a factor.
+        """
         if not self._sums or not self.frames:
             return []
         mean = self._sums[0] / self.frames
         side = _odd(25 * mean.shape[0] / LINES)
-        picture = mean / np.sqrt(cv2.blur(mean * mean, (side, side)) + 0.15)
-        return [np.asarray(picture, np.float32), np.asarray(self._sums[1] / self.frames, np.float32)]
+        weight = 1.0 / np.sqrt(cv2.blur(mean * mean, (side, side)) + 0.15)
+        face, inside = (part / self.frames for part in self._sums[1:])
+        return [(_f32(mean * weight), _f32(weight)), (_f32(face), _f32(inside))]
 
 
 def read(
@@ -168,7 +175,7 @@ def read(
         return None
     extra = math.log(len(secrets) * max(pieces, 1))
     numbers = sorted(set(known))
-    seen = [(name, _Waves(picture)) for name, picture in zip(REGIONS, regions, strict=True) if picture.any()]
+    seen = [(name, _Waves(*region)) for name, region in zip(REGIONS, regions, strict=True) if region[0].any()]
     readings = [_read_one(seen, layout(secret), numbers, extra) for secret in secrets]
     best = min(range(len(readings)), key=lambda k: readings[k].log_p)
     return readings[best], best
@@ -188,32 +195,56 @@ def _read_one(regions: Sequence[tuple[Region, _Waves]], plan: Layout, known: Seq
 class _Waves:
     """Fourier sums of one picture at the lattice of any tile: no resampling, so sizes may be as fine as wanted."""
 
-    def __init__(self, picture: F32) -> None:
+    def __init__(self, picture: F32, weight: F32) -> None:
         rows, columns = np.flatnonzero(picture.any(axis=1)), np.flatnonzero(picture.any(axis=0))
         self.height = picture.shape[0]
         self._top, self._left = int(rows[0]), int(columns[0])
-        self._part: F32 = np.ascontiguousarray(picture[self._top : rows[-1] + 1, self._left : columns[-1] + 1])
-        self._part -= self._part.mean()
+        part = slice(self._top, int(rows[-1]) + 1), slice(self._left, int(columns[-1]) + 1)
+        self._part = _f32(picture[part] - picture[part].mean())
+        self._weight = _f32(weight[part])
         self._tables: dict[tuple[float, float], C128] = {}
         """Of sizes that were asked for already: they serve every key. 10 kB each."""
 
     def both(self, height: float, width: float, plan: Layout) -> tuple[C128, C128]:
         """(n,) of the plan's waves in a tile of so many pixels, equalised (``_equal``): as seen, and in a mirror."""
         if (height, width) not in self._tables:
-            self._tables[height, width] = self._table(height, width)
+            self._tables[height, width] = self._table(self._part, height, width, MAX_RADIUS)
         table = self._tables[height, width]
-        ky, kx = plan.places[:, 0], plan.places[:, 1]
-        return _equal(table[ky + MAX_RADIUS, kx], plan), _equal(np.conj(table[MAX_RADIUS - ky, kx]), plan)
+        return _equal(_at(table, plan.places), plan), _equal(_at(table, plan.places * (1, -1)), plan)
 
-    def _table(self, height: float, width: float) -> C128:
-        """(2 MAX_RADIUS + 1, MAX_RADIUS + 1) sums, of all keys' waves."""
+    def apart(self, height: float, width: float, plan: Layout, *, mirrored: bool) -> C128:
+        """(n,) of the plan's waves, as ``both``, but each by itself.
+
+        In a part of the picture that is hardly larger than a tile, waves of neighbouring lengths look alike, and each
+        sum holds some of the others. How much, the part's shape says, whatever the key is: v = A s with
+        A the Fourier sums of the weight at the differences and sums of the lattice's places. Undone as far as noise
+        allows (the linear least squares estimate for noise that is windowed as the mark is).
+        """
+        places = plan.places * ((1, -1) if mirrored else (1, 1))
+        seen = _at(self._table(self._part, height, width, MAX_RADIUS), places)
+        window = self._table(self._weight, height, width, 2 * MAX_RADIUS)
+        less, more = (_at(window, places[:, None] + sign * places[None]) for sign in (-1, 1))
+        system = np.block([[(less + more).real, (more - less).imag], [(less + more).imag, (less - more).real]])
+        system[np.diag_indices_from(system)] += _NOISE * np.abs(window[2 * MAX_RADIUS, 0])
+        solved = np.linalg.solve(system, np.concatenate([seen.real, seen.imag]))
+        return _equal(solved[: len(seen)] + 1j * solved[len(seen) :], plan)
+
+    def _table(self, values: F32, height: float, width: float, most: int) -> C128:
+        """(2 ``most`` + 1, ``most`` + 1) Fourier sums at -most..most and 0..most periods in a tile."""
         y = np.arange(self._part.shape[0]) + self._top
         x = np.arange(self._part.shape[1]) + self._left
-        across = np.exp(-2j * np.pi / width * np.outer(x, np.arange(MAX_RADIUS + 1))).astype(np.complex64)
-        down = np.exp(-2j * np.pi / height * np.outer(np.arange(-MAX_RADIUS, MAX_RADIUS + 1), y)).astype(np.complex64)
+        across = np.exp(-2j * np.pi / width * np.outer(x, np.arange(most + 1))).astype(np.complex64)
+        down = np.exp(-2j * np.pi / height * np.outer(np.arange(-most, most + 1), y)).astype(np.complex64)
         # A real matrix by two real halves: numpy would widen the picture to complex numbers.
-        sums = down @ (self._part @ across.real + 1j * (self._part @ across.imag))
+        sums = down @ (values @ across.real + 1j * (values @ across.imag))
         return np.asarray(sums, np.complex128)
+
+
+def _at(table: C128, places: NDArray[np.int64]) -> C128:
+    """Of a ``_table`` at any (..., 2) places: those of the other half of the plane are the conjugates."""
+    most, left = table.shape[1] - 1, places[..., 1] < 0
+    found = table[np.where(left, -places[..., 0], places[..., 0]) + most, np.abs(places[..., 1])]
+    return np.asarray(np.where(left, np.conj(found), found), np.complex128)
 
 
 def _equal(waves: C128, plan: Layout) -> C128:
@@ -232,9 +263,13 @@ def _places(waves: _Waves, plan: Layout) -> list[_Place]:
     whole = waves.height * TILE_SHARE
     steps = np.arange(math.log(SIZES[0]), math.log(SIZES[1]), _COARSE)
     found: list[_Place] = []
-    for size in np.exp(steps[np.argsort(np.abs(steps), kind="stable")]):
+    clearest, looked_since = 0.0, 0
+    for size in np.exp(steps[np.argsort(np.abs(steps), kind="stable")]).tolist():
         found += _look(waves, plan, size * whole, size * whole)
-        if max(place.z for place in found) > _SURE:
+        looked_since += 1
+        if (now := max(place.z for place in found[-2:])) > clearest:
+            clearest, looked_since = now, 0
+        if clearest > _SURE and looked_since >= _PAST:  # a strong mark shows at neighbouring sizes too
             break
     found.sort(key=lambda place: -place.z)
     return [_closer(waves, plan, place) for place in _apart(found)[:_KEEP]]
@@ -252,7 +287,7 @@ def _apart(found: Sequence[_Place]) -> list[_Place]:
 
 def _closer(waves: _Waves, plan: Layout, place: _Place) -> _Place:
     best = place
-    steps = _FINE * np.arange(-_SHAPES, _SHAPES + 1)
+    steps = (_FINE * np.arange(-_SHAPES, _SHAPES + 1)).tolist()
     for down in steps:
         for across in steps:
             looks = _look(waves, plan, place.height * math.exp(down), place.width * math.exp(across))
@@ -282,25 +317,26 @@ def _norm(waves: C128) -> float:
 
 def _interpret(waves: _Waves, plan: Layout, place: _Place, known: Sequence[int], extra: float) -> Reading:
     """Read the bits there, and say how likely all this is by chance."""
-    seen = waves.both(place.height, place.width, plan)[int(place.mirrored)]
+    seen = waves.apart(place.height, place.width, plan, mirrored=place.mirrored)
     seen = seen * np.exp(2j * np.pi * (plan.places[:, 0] * place.y + plan.places[:, 1] * place.x))
     aligned = (seen * np.conj(plan.waves)).real
     carriers = plan.bit >= 0
     soft = np.bincount(plan.bit[carriers], weights=aligned[carriers], minlength=BITS).astype(np.float64)
-    number, word = decode(soft)
+    number, word, lead = decode(soft)
     norm = _norm(seen[carriers])
 
     def together(bits: Bits) -> float:
         return float((seen * np.conj(spectrum(plan, bits))).real.sum()) / _norm(seen)
 
     ways = [_LOG_TRIED - place.z**2 / 2, _LOG_TRIED + NUMBER_BITS * math.log(2) - max(together(word), 0.0) ** 2 / 2]
-    certain = NUMBER_BITS * math.log(2) - max(float(signs(word) @ soft) / norm, 0.0) ** 2 / 2 < math.log(SESSION_P)
+    certain = _certain(soft, signs(word), lead, NUMBER_BITS * math.log(2), norm)
     if known:
         words = np.stack([encode(n) for n in known])
-        best = int(np.argmax(signs(words) @ soft))
+        agreement = signs(words) @ soft
+        best = int(np.argmax(agreement))
         ways.append(_LOG_TRIED + math.log(len(known)) - max(together(words[best]), 0.0) ** 2 / 2)
-        alone = max(float(signs(words[best]) @ soft) / norm, 0.0)
-        if math.log(len(known)) - alone**2 / 2 < math.log(SESSION_P) and not certain:
+        lead = float(agreement[best] - np.max(np.delete(agreement, best), initial=-math.inf))
+        if not certain and _certain(soft, signs(words[best]), lead, math.log(len(known)), norm):
             number, word, certain = known[best], words[best], True
     log_p = min(ways) + extra
     p_value = math.exp(max(min(0.0, log_p), _LEAST_LOG_P))
@@ -315,6 +351,24 @@ def _interpret(waves: _Waves, plan: Layout, place: _Place, known: Sequence[int],
         place.height / (waves.height * TILE_SHARE),
         "picture",
     )
+
+
+def _certain(soft: F64, word: F64, lead: float, log_words: float, norm: float) -> bool:
+    """Whether ``word`` is what ``soft`` says, and no other of exp(``log_words``) words, with SESSION_P to the contrary.
+
+    Both must hold: bits without information would agree less (the bound of the module's head), and the next best word
+    is by so much less likely, with noise as strong as the bits' own disagreement.
+    """
+    agreement = float(word @ soft)
+    if log_words - max(agreement / norm, 0.0) ** 2 / 2 >= math.log(SESSION_P):
+        return False
+    mean = agreement / BITS
+    variance = max(float(np.mean(soft**2)) - mean**2, 1e-12)
+    return mean * lead / variance > -math.log(SESSION_P)
+
+
+def _f32(values: NDArray[Any]) -> F32:
+    return np.ascontiguousarray(values, np.float32)
 
 
 def _odd(length: float) -> int:
