@@ -20,9 +20,11 @@ from calibration.demo_truth import load_truth
 from engines.errors import DetectorError, RuntimeFailure, SettingsError, SinkError
 from realtime import session
 from realtime.config import Settings
+from realtime.credentials import read_credentials
 from realtime.demo import Scorer, run_demo
 from realtime.detect import MeshDetector
 from realtime.session import demo_clip, run_session
+from realtime.session_record import FOLDER, SessionStore
 from realtime.sink import NullSink
 from tests.realtime.memory_probe import EVERY, can_measure
 
@@ -61,6 +63,15 @@ def test_every_frame_is_swapped_in_order_with_its_time(swapped):
     assert report["frames"]["dropped"] == 0
     assert times == source_times
     assert pictures[0].shape == (720, 1280, 3)
+
+
+def test_the_recording_says_what_it_is_and_the_session_is_written_down(swapped):
+    out, report = swapped
+    found = read_credentials(out, session.data_folder())
+    assert (found.state, found.ai, found.claim.session) == ("valid", True, report["session"])
+    assert found.claim.personas[0]["sha256"] == report["persona"]["sha256"]
+    record = SessionStore(session.data_folder() / FOLDER).find(found.claim.session_id)
+    assert (record.swapped, record.recordings[0].name) == (60, out.name)
 
 
 def test_the_face_is_the_personas_and_the_rest_the_wearers(swapped):
