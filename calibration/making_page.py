@@ -20,7 +20,7 @@ _OWN = (
     ("mask_iou", "mask IoU (1 is the same outline)"),
     ("nme_pct", "landmarks by Face Mesh, % of inter-ocular (less is better)"),
     ("pose_deg", "pose error, degrees"),
-    ("mouth_r", "mouth opening, correlation (1 is perfect)"),
+    ("mouth_r", "mouth opening, correlation (1 is perfect; a dash: it hardly moved)"),
     ("eyes_r", "eye opening, correlation"),
     ("brows_r", "brow height, correlation"),
     ("distance_to_person", "distance of dlib's embedding to the person (below 0.6: the same person)"),

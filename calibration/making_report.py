@@ -37,6 +37,8 @@ MOST_FRAMES = 48
 _EMBEDDED = 10
 """Faces of a kind that dlib looks at, 0.1 s each."""
 _EXAMPLES = 8
+_LEAST_SPREAD = 0.006
+"""Standard deviation of an opening (as ``FaceReading`` counts it) below which it only shows Face Mesh's own noise."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,8 @@ def _agreement(eyes: _Eyes, pairs: Sequence[_Pair], *, landmarks: bool) -> dict[
     if landmarks:
         found["nme_pct"] = mean_or_none(nmes)
     for column, name in ((3, "mouth"), (4, "eyes"), (5, "brows")):
-        found[f"{name}_r"] = correlation(columns[:, 1, column], columns[:, 0, column])
+        moved = len(columns) > 0 and columns[:, 0, column].std() >= _LEAST_SPREAD
+        found[f"{name}_r"] = correlation(columns[:, 1, column], columns[:, 0, column]) if moved else None
     return found
 
 

@@ -130,7 +130,7 @@ class EnrollPlan:
     max_minutes: float | None
 
 
-_OWN: Mapping[Mode, tuple[int, float]] = {"film": (200, 5e-2), "lora": (400, 5e-3), "full": (1000, 1e-3)}
+_OWN: Mapping[Mode, tuple[int, float]] = {"film": (200, 1e-2), "lora": (400, 5e-3), "full": (1000, 1e-3)}
 """Steps and rate of each mode."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -130,7 +130,7 @@ def make(
         with _board(making) as hooks:
             from calibration.making import make_persona
 
-            made = make_persona(gate, making, _extraction(gate, sources, making, options), hooks)
+            made = make_persona(gate, making, extraction(gate, sources, making, options), hooks)
     except (ConsentMissingError, ConsentFootageError) as error:
         raise type(error)(error.message, hint=ask_for_it(name, sources)) from error
     except KeyboardInterrupt:
@@ -167,22 +167,27 @@ def _making(name: str, folder: Path | None, out: Path | None, learning: Learning
     return Making(name, folder or home / "enrolled" / name, place, universal, config)
 
 
-def _extraction(gate: Gatekeeper, sources: Sequence[Path], making: Making, options: EnrollOptions) -> Extract:
-    """The first stage: frames of the files, judged and cut, through the gate."""
+def extraction(
+    gate: Gatekeeper, sources: Sequence[Path], making: Making, options: EnrollOptions,
+    found: Callable[[Mapping[str, Any]], None] | None = None,
+) -> Extract:  # fmt: skip
+    """The first stage: frames of the files, judged and cut, through the gate. ``found`` hears what came of it."""
 
-    def extract(tell: Any) -> Path | None:
+    def extract(tell: Callable[[Step], None]) -> Path | None:
         from calibration.making import Step
         from realtime.enroll_session import enroll_files
 
         def progress(p: EnrollProgress) -> None:
             tell(Step("faces", min(p.share, 0.999), None, f"{p.kept} kept of {p.seen} frames  {p.problem or p.prompt}"))
 
-        found = enroll_files(sources, making.name, making.folder, gate, options=options, progress=progress)
-        if found.stopped == "interrupted":
+        done = enroll_files(sources, making.name, making.folder, gate, options=options, progress=progress)
+        if done.stopped == "interrupted":
             return None
-        missing = f"; hardly seen: {', '.join(found.missing)}" if found.missing else ""
-        say(f"faces: {found.frames} kept of {found.seen} frames, {found.share:.0%} of what is wanted{missing}")
-        return found.faceset
+        missing = f"; hardly seen: {', '.join(done.missing)}" if done.missing else ""
+        say(f"faces: {done.frames} kept of {done.seen} frames, {done.share:.0%} of what is wanted{missing}")
+        if found is not None:
+            found({"kept": done.frames, "seen": done.seen, "share": done.share, "missing": list(done.missing)})
+        return done.faceset
 
     return extract
 

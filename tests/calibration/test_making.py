@@ -19,6 +19,7 @@ from engines.errors import ConsentRevokedError, DataError, PersonacamError
 from engines.faceset import read_index
 from engines.persona import read_persona
 from realtime.admission import admitted
+from realtime.enroll_session import enroll_files
 from tests.calibration.consent_world import END, NAME, World
 from tests.calibration.making_world import MakingWorld, footage_only, made
 from tests.calibration.test_consent_gates import FAILURES, GATES, revoked
@@ -177,6 +178,17 @@ def test_every_failure_is_refused_by_every_stage(
     now = {path: path.read_bytes() for path in world.root.rglob("*") if path.is_file()}
     changed = {p for p in before.keys() | now.keys() if before.get(p) != now.get(p)} - _bookkeeping(world)
     assert changed == set(), "nothing was made"
+
+
+@pytest.mark.parametrize(("fail", "error"), FAILURES, ids=[fail.__name__ for fail, _ in FAILURES])
+def test_every_failure_is_refused_before_a_frame_is_read(
+    world: MakingWorld, fail: Callable[[World, str], None], error: type[PersonacamError]
+) -> None:
+    fail(world, "extract")
+    with pytest.raises(PersonacamError) as caught:
+        enroll_files([world.footage], NAME, world.root / "new", world.gate)  # no video: reading it would fail otherwise
+    assert type(caught.value) is error, caught.value
+    assert not (world.root / "new").exists()
 
 
 def _bookkeeping(world: World) -> set[Path]:
