@@ -20,6 +20,7 @@ wearers (``engines.wearer.calibrate_codes``) was measured to make swaps worse: i
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -173,10 +174,10 @@ _ARRAYS = ("spread", "axes", "reach", "middle", "slope", "level", "sd")
 def read_reference(path: Path) -> GuidedReference:
     """Raises DataError for a file that is missing or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays = {name: np.asarray(file[name], np.float64) for name in _ARRAYS}
             sha = str(file["encoder_sha256"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"the reference {path.name} cannot be read: {error}", hint="reinstall personacam") from error
     return GuidedReference(sha, **arrays)
 

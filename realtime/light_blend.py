@@ -5,6 +5,7 @@ next one; in any other it follows the picture, as without a profile.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 
 import cv2
@@ -18,8 +19,8 @@ from realtime.blend import BlendConfig, Blender
 
 LOOK_S = 0.4
 """Between two looks at the wearer's colours: a lamp is not switched more often."""
-SETTLE_S = 1.2
-"""Time constant of the face's colour by which a light is known: longer than a hand or a word passes."""
+LOOKS = 5
+"""The median of so many, two seconds, is the face's colour: a hand that passes is not a lamp."""
 FADE_S = 0.4
 """Time constant of the change from one light's match to another's."""
 _GRID = 32
@@ -33,7 +34,7 @@ class LightBlender(Blender):
     ) -> None:
         super().__init__(config, swap_size, square)
         self._lights = tuple(lights)
-        self._face: F64 | None = None
+        self._faces: deque[F64] = deque(maxlen=LOOKS)
         self._light: Light | None = None
         self._since_s = math.inf
         self._fixed_gain: F64 = np.ones(3)
@@ -48,7 +49,7 @@ class LightBlender(Blender):
     def reset(self) -> None:
         """Another face or place: the lamp is looked at again, the match stays until then."""
         super().reset()
-        self._face = None
+        self._faces.clear()
         self._since_s = math.inf
 
     def match_colour(self, swap: Swap, mask: U8, dt_s: float) -> tuple[F64, F64]:
@@ -70,14 +71,10 @@ class LightBlender(Blender):
         return self._fixed_gain, self._fixed_offset
 
     def _look(self, swap: Swap, mask: U8) -> None:
-        """How the wearer's face looks now, slowly, and which light that is."""
+        """How the wearer's face looks, and which light that is."""
         pixels = np.asarray(cv2.resize(swap.face.pixels, (_GRID, _GRID), interpolation=cv2.INTER_AREA), np.uint8)
         inside = np.asarray(cv2.resize(mask, (_GRID, _GRID), interpolation=cv2.INTER_AREA)) > 127
         if not inside.any():
             return
-        now = linear_mean(pixels, inside)
-        if self._face is None:
-            self._face = now
-        else:
-            self._face += (1.0 - math.exp(-LOOK_S / SETTLE_S)) * (now - self._face)
-        self._light = light_of(self._lights, self._face)
+        self._faces.append(linear_mean(pixels, inside))
+        self._light = light_of(self._lights, np.median(self._faces, axis=0))
