@@ -14,6 +14,7 @@ from rich.table import Table
 from engines.errors import PersonacamError, SettingsError
 from realtime import (
     cli_audit,
+    cli_calibrate,
     cli_consent,
     cli_devices,
     cli_engines,
@@ -27,7 +28,8 @@ from realtime import (
     cli_train_stages,
     cli_verify,
 )
-from realtime.config import Settings, resolve
+from realtime.calibrated import settings_of
+from realtime.config import Settings
 from realtime.console import console, end_with, errors_explained, print_json, say
 from realtime.policy import FailurePolicy
 
@@ -62,6 +64,7 @@ app.command("render", epilog=cli_render.EXAMPLES)(cli_render.render)
 app.command("cameras")(cli_devices.cameras)
 app.command("microphones", epilog=cli_devices.MICROPHONE_EXAMPLES)(cli_devices.microphones)
 app.add_typer(cli_devices.virtualcam_app, name="virtualcam")
+app.add_typer(cli_calibrate.calibrate_app, name="calibrate")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 PersonaOption = Annotated[
@@ -182,16 +185,20 @@ def run(
     loop: Annotated[bool | None, typer.Option("--loop/--no-loop", help="Begin files again at their end.")] = None,
     frames: Annotated[int | None, typer.Option(help="Stop after so many.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
-    profile: Annotated[Path | None, typer.Option(help="TOML file with any of these options.")] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option("--profile", help="What `personacam calibrate` kept; or a .toml file with any of these options."),
+    ] = None,
+    no_profile: Annotated[bool, typer.Option("--no-profile", help="Without the default calibration.")] = False,
     as_json: JsonFlag = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved settings and stop.")] = False,
 ) -> None:
     """Run the filter until Ctrl-C or the end of the input."""
-    own = {"profile", "as_json", "dry_run", "own"}
+    own = {"calibration", "no_profile", "as_json", "dry_run", "own"}
     flags = {name: value for name, value in locals().items() if name not in own}
     flags["sink"] = tuple(sink) if sink else None
     with errors_explained(as_json=as_json):
-        settings = resolve(flags, profile)
+        settings = settings_of(flags, calibration, off=no_profile)
     if dry_run:
         print_json(settings.model_dump(mode="json"))
         return
