@@ -27,6 +27,7 @@ from engines.persona import Persona
 from engines.types import F64, Frame
 from realtime.admission import admitted, log_end
 from realtime.config import Settings
+from realtime.mark_keys import own_key
 from realtime.policy import FailurePolicy
 from realtime.provenance import resolve_label
 from realtime.render_clip import Clip, ClipReader, examine
@@ -36,6 +37,7 @@ from realtime.render_pool import Executor
 from realtime.render_segment import disk_error
 from realtime.render_work import Segment, SegmentCounts, WorkFolder, cut, digest_of, room_for_join
 from realtime.render_worker import Progress, Task
+from realtime.run_files import RunFiles
 from realtime.session import data_folder, persona_store
 from realtime.store import LARGER_TIERS, SMALLEST_TIER
 
@@ -44,7 +46,7 @@ TASKS_A_WORKER = 3
 """So that workers end at about the same time."""
 _COUNTED = (
     "policy", "hold_s", "card", "label", "label_position", "detector", "precision", "colour_strength", "morph",
-    "strength", "sharpen", "mirror", "erode", "feather", "smooth",
+    "strength", "sharpen", "erode", "feather", "smooth", "smoothing",
 )  # fmt: skip
 """Settings that make other pictures."""
 
@@ -105,6 +107,7 @@ class _Run:
     work: WorkFolder
     say: Say
     show: Shows
+    files: RunFiles
     done: dict[int, SegmentCounts] = field(default_factory=dict)
     runtime: str = ""
 
@@ -144,7 +147,8 @@ def render(
     if settings.policy is FailurePolicy.PASSTHROUGH:
         say("policy passthrough: pictures without a swap show WHO WAS FILMED")
     work = WorkFolder(out)
-    run = _Run(settings, wishes, clip, persona, work, say, show or Quiet())
+    files = RunFiles(settings, data_folder(), say, lambda: None)
+    run = _Run(settings, wishes, clip, persona, work, say, show or Quiet(), files)
     try:
         return _made(run, make_executor, stop, embedder or _embedder, began)
     finally:
@@ -167,6 +171,7 @@ def _made(
     for name in lost:
         run.say(f"left out, {out.suffix} files cannot hold it: {name}")
     segments = cut(clip, run.wishes.segment_s)
+    run.files.session_id = work.session_id(run.files.session_id)
     for segment in segments:
         counts = work.finished(segment)
         if counts is not None:
@@ -187,7 +192,9 @@ def _made(
     finished = len(run.done) == len(segments)
     if finished:
         run.show.begin("joining", 0)
-        _finish(run, segments, tracks)
+        with run.files.begun(run.persona, clip.size, float(clip.rate), live=False):
+            _finish(run, segments, tracks)
+            run.files.end(sum(counts.swapped for counts in run.done.values()))
     return _report(run, segments, finished=finished, resumed=resumed, made=made, took_s=time.monotonic() - began)
 
 
@@ -248,10 +255,12 @@ def _tasks(run: _Run, missing: list[Segment], guide: Guide | None, workers: int)
             stretches[-1].append(segment)
         else:
             stretches.append([segment])
+    key = own_key(data_folder())
     return [
         Task(
             run.settings, run.clip, tuple(stretch), run.work.path.resolve(), run.persona.path.resolve(),
             run.persona.sha256, run.persona.valid_until, guide, run.wishes.crf, 2 if workers == 1 else 1,
+            key, run.files.session_id,
         )
         for stretch in stretches
     ]  # fmt: skip
@@ -318,6 +327,7 @@ def _finish(run: _Run, segments: tuple[Segment, ...], tracks: tuple[int, ...]) -
     room_for_join(work, segments)
     joined = work.path / f"joining{out.suffix.lower()}"
     join(joined, run.clip, [(work.segment(segment.number), segment.first) for segment in segments], tracks)
+    run.say(f"{out.name}: {run.files.seal(joined, out)}")
     try:
         joined.replace(out)
     except OSError as error:

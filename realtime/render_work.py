@@ -2,6 +2,7 @@
 
     OUT.mp4.render/
       plan.json           what is rendered, and how it is cut into segments
+      session.json        what the invisible mark says
       faces.json          where the chosen face is (with --face)
       00012.mp4, .json    a finished segment, and what became of its pictures
       *.part              begun and not finished: thrown away
@@ -115,7 +116,7 @@ class WorkFolder:
         if file.exists() and file.read_bytes() == text:
             self._sweep()
             return any(self.path.glob("[0-9]*.mp4"))
-        mine = {"plan.json", "faces.json", LOCK}
+        mine = {"plan.json", "faces.json", "session.json", LOCK}
         found = [entry for entry in self.path.iterdir() if entry.name not in mine]
         if found and not afresh:
             raise SettingsError(
@@ -151,6 +152,15 @@ class WorkFolder:
         """Written last: with it the segment is finished."""
         self._write(self.segment(segment.number).with_suffix(".json"), json.dumps(asdict(counts)).encode())
 
+    def session_id(self, new: int) -> int:
+        """Of the film, for its invisible mark: that of the first time, or ``new``, kept from now on."""
+        file = self.path / "session.json"
+        try:
+            return int(strict_object(read_limited(file, _MAX_BYTES))["session"], 16)
+        except (OSError, ValueError, TypeError, KeyError):
+            self._write(file, json.dumps({"session": f"{new:016x}"}).encode())
+            return new
+
     def guide(self) -> Guide | None:
         """Where the chosen face is, if that was found out before."""
         try:
@@ -177,13 +187,13 @@ class WorkFolder:
 
     def _clear(self) -> None:
         self._sweep()
-        for pattern in ("[0-9]*.mp4", "[0-9]*.json", "faces.json"):
+        for pattern in ("[0-9]*.mp4", "[0-9]*.json", "faces.json", "session.json"):
             for file in self.path.glob(pattern):
                 file.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
         """What a killed process left."""
-        for pattern in ("*.part", "probe.*", "joining.*", ".*.tmp"):
+        for pattern in ("*.part", "probe.*", "joining*", ".*.tmp"):
             for file in self.path.glob(pattern):
                 file.unlink(missing_ok=True)
 

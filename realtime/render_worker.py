@@ -18,12 +18,14 @@ from engines.facemesh import load_facemesh
 from engines.persona import Claim, Persona, read_persona
 from engines.types import U8, Frame
 from realtime import compile_apart, kernels
-from realtime.blend import BlendConfig, Blender
+from realtime.blend import Blender
 from realtime.config import Settings
 from realtime.detect import Detector, MeshDetector
 from realtime.engine_plan import live_runtime
 from realtime.engine_switch import EngineSwitch
 from realtime.latest import Latest
+from realtime.live_settings import blend_config, tracker_config
+from realtime.mark import Marker
 from realtime.pipeline import Limits, Pipeline, Stages
 from realtime.policy import PolicyGate, Reason
 from realtime.provenance import Label, resolve_label
@@ -57,6 +59,10 @@ class Task:
     guide: Guide | None
     crf: int
     encoder_threads: int
+    mark_key: bytes = field(repr=False)
+    """Of the invisible mark; a secret of this computer."""
+    session_id: int
+    """What the mark says, in all segments."""
     persona_data: bytes | None = field(default=None, repr=False)
     """The file's bytes for a machine that does not have it."""
 
@@ -92,6 +98,7 @@ def render_task(task: Task, heard: Heard, stopped: Callable[[], bool]) -> None:
         swapper = Swapper(persona, runtime)
         if task.settings.morph is not None:
             swapper.morph(task.settings.morph)
+        swapper.express(task.settings.strength)
         heard(Progress(runtime=f"{runtime.name} {runtime.precision}"))
         _Stretch(task, persona, swapper, detector).run(heard, stopped)
 
@@ -132,14 +139,14 @@ class _Stretch:
         self._writer: SegmentWriter | None = None
         self._reader = ClipReader(clip)
         tracker = Tracker(detector, TrackerConfig(smooth=False))
-        self._ahead = LookAhead(tracker, swapper.crop_size, smooth=settings.smooth)
+        self._ahead = LookAhead(tracker, swapper.crop_size, smooth=tracker_config(settings).smooth)
         labelled = resolve_label(settings.label, persona.manifest.kind)
-        config = BlendConfig(settings.erode, settings.feather, colour_strength=settings.colour_strength)
         self._now = 0
         self._pipeline = Pipeline(
             Latest(),
             Stages(
-                self._ahead, kernels.FaceCropper(), swapper, Blender(config, swapper.swap_size, swapper.square),
+                self._ahead, kernels.FaceCropper(), swapper,
+                Blender(blend_config(settings), swapper.swap_size, swapper.square),
                 Label(position=settings.label_position) if labelled else None,
             ),
             PolicyGate(settings.policy, hold_s=settings.hold_s, card=settings.card, size=clip.size),
@@ -147,6 +154,7 @@ class _Stretch:
             size=clip.size,
             limits=Limits(stall_s=None),
             trace=Trace(),
+            mark=Marker(task.mark_key, task.session_id, clip.size),
             clock=lambda: self._now,  # the film's own time: how long a picture is held does not depend on the machine
         )  # fmt: skip
         self._begun = SegmentCounts()

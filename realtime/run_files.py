@@ -105,6 +105,13 @@ class RunFiles:
             self._say(f"the recording was stopped: {persona.manifest.title} is a real person; start another one to ask")
         self.control.take(pixels, frame)
 
+    def seal(self, finished: Path, target: Path) -> str:
+        """Sign a film that was joined from segments, in place, and write it down under the name of ``target``.
+
+        Returns words for people; a failure is in them.
+        """
+        return self._seal(finished, target)
+
     def close(self) -> None:
         """Finish what is being recorded. May be called twice."""
         if self.control is not None:

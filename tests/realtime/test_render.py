@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import threading
 from pathlib import Path
@@ -19,6 +20,7 @@ from realtime.config import Settings
 from realtime.render import FilmWishes, best_tier, render
 from realtime.render_faces import FaceChoice
 from realtime.render_pool import InProcess
+from realtime.session_record import FOLDER, SessionStore
 from tests.calibration.consent_world import enrolled
 from tests.onnx_models import build, manifest, value, write
 from tests.realtime.film_world import SquareDetector, tracks, write_film
@@ -65,7 +67,7 @@ def persona(tmp_path: Path) -> Path:
 
 def options(source: Path, persona: Path, **changes) -> Settings:
     fields = {"source": str(source), "persona": str(persona), "label": False, "feather": 1, "erode": 0}
-    return Settings(**(fields | {"colour_strength": 0.0} | changes))
+    return Settings(**(fields | {"colour_strength": 0.0, "credentials": False} | changes))
 
 
 def make(source: Path, persona: Path, out: str = "out.mp4", executor=InProcess, stop=None, said=None, **changes):
@@ -117,7 +119,8 @@ class Apart(InProcess):
         super().run(list(reversed(tasks)), heard, stop)
 
 
-def test_no_seam_shows_where_workers_take_over(persona):
+def test_no_seam_shows_where_workers_take_over(persona, monkeypatch):
+    monkeypatch.setattr("realtime.run_files.new_session_id", lambda: 7 << 40)  # the same invisible mark in both
     source = write_film(Path("in.mp4"), 60)
     changes = {"colour_strength": 1.0, "policy": "hold"}
     make(source, persona, "one.mp4", segment_s=60, crf=0, **changes)
@@ -146,9 +149,10 @@ def stopping(after: int):
     return Stopping
 
 
-def test_what_is_finished_stays_finished(persona):
+def test_what_is_finished_stays_finished(persona, home):
     source = write_film(Path("in.mp4"), 60)
     first = make(source, persona, executor=stopping(2), stop=threading.Event())
+    session = json.loads(Path("out.mp4.render/session.json").read_text())["session"]
     assert not first["finished"]
     assert first["segments"] == {"all": 5, "finished": 2, "made_now": 2}
     assert not Path("out.mp4").exists()
@@ -164,6 +168,11 @@ def test_what_is_finished_stays_finished(persona):
     assert any("1 of 5" in line for line in said)
     assert len(tracks(Path("out.mp4"))["times"]) == 60
     assert not work.exists()
+    kept = SessionStore(home / "home" / FOLDER).find(int(session, 16))
+    assert kept is not None, "one session, however often it was interrupted"
+    assert [file.name for file in kept.recordings] == ["out.mp4"]
+    assert kept.recordings[0].sha256 == hashlib.sha256(Path("out.mp4").read_bytes()).hexdigest()
+    assert kept.swapped == 60
 
 
 def test_another_film_is_not_gone_on_with(persona):
