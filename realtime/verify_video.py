@@ -43,6 +43,7 @@ def gather(path: Path, seconds: float, detector: Detector, progress: Progress) -
         for done, pixels in _pictures(path, start):
             _add(piece, pixels, tracker)
             progress((number + min(done / PIECE_S, 1.0)) / len(starts))
+        progress((number + 1) / len(starts))
         if piece.frames:
             empty = False
             yield piece
