@@ -143,7 +143,7 @@ class Panel:
     def start(self, token_file: Path) -> None:
         """Start the companion. Whatever fails is said, and the run goes on without it."""
         settings = self._parts.current.value
-        page = bool(settings.control)
+        page = self._terminal if settings.control is None else settings.control
         if not page and not self._terminal:
             return
         try:
@@ -158,6 +158,7 @@ class Panel:
                 memory=None if self._previews is None else self._previews.name,
                 gallery=tuple(self._parts.files()),
                 knobs=knob_limits() if page else {},
+                said=self._voice.log.count,
             )
             self._voice.drawn = self._terminal
             self._companion = Companion(hello, self._heard)

@@ -64,6 +64,7 @@ class _Lines:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._ended = False
         threading.Thread(target=self._read, name="input", daemon=True).start()
 
     def _read(self) -> None:
@@ -81,9 +82,15 @@ class _Lines:
 
     async def next(self) -> bytes | None:
         """The newest line that came; None: the live process has ended."""
+        if self._ended:
+            return None
         line = await self._queue.get()
         while line is not None and not self._queue.empty():
-            line = self._queue.get_nowait()
+            following = self._queue.get_nowait()
+            if following is None:  # the last state is told first
+                self._ended = True
+                break
+            line = following
         return line
 
 
@@ -98,12 +105,14 @@ async def _serve(hello: Hello, say: Say) -> None:
         def now() -> Situation:
             return Situation(state.phase == "veiled", state.recording.phase == "recording", state.confirm)
 
-        say(Event(event="note", text=listen_everywhere(say, now)))
+        told = listen_everywhere(say, now)
+        if told is not None:
+            say(Event(event="note", text=told))
     table = None
     if hello.terminal:
         from realtime.control.terminal import TableView
 
-        table = TableView(server.address if server else None)
+        table = TableView(server.address if server else None, hello.said)
     try:
         while (line := await lines.next()) is not None:
             state = LiveState.model_validate_json(line)

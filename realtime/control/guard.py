@@ -102,10 +102,9 @@ def kept_token(path: Path) -> str:
             path.unlink()
         path.parent.mkdir(parents=True, exist_ok=True)
         token = secrets.token_urlsafe(TOKEN_BYTES)
+        # Of two runs that make it at once, one ends without a page, and says so.
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(token + "\n")
-    except FileExistsError:  # another run made it at this moment
-        return kept_token(path)
     except OSError as error:
         raise DataError(f"the control page's token {path} cannot be kept: {error.strerror}", hint=hint) from error
     return token

@@ -14,6 +14,7 @@ global keys, and without the ``hotkeys`` extra there are none either: page and t
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import threading
@@ -74,16 +75,19 @@ def unavailable(platform: str = sys.platform, environment: Mapping[str, str] | N
     return None
 
 
-def listen_everywhere(submit: Callable[[Command], None], now: Callable[[], Situation]) -> str:
-    """Begin, in threads of pynput's. Returns a line for people: which keys there are, or why there are none."""
+def listen_everywhere(submit: Callable[[Command], None], now: Callable[[], Situation]) -> str | None:
+    """Begin, in threads of pynput's. Returns a line for people: which keys there are, or why there are none.
+
+    None without the ``hotkeys`` extra: nobody asked for them.
+    """
+    if importlib.util.find_spec("pynput") is None:
+        return None
     reason = unavailable()
     if reason is None:
         try:
             from pynput import keyboard
-        except ImportError as error:
-            # Its back end is chosen when it is imported, and an X server that refuses it is an ImportError too.
-            missing = isinstance(error, ModuleNotFoundError) and error.name == "pynput"
-            reason = "pip install 'personacam[hotkeys]'" if missing else str(error).strip().splitlines()[0]
+        except ImportError as error:  # of the back end, which is chosen when it is imported: no X server answers
+            reason = str(error).strip().splitlines()[0]
     if reason is not None:
         return f"no global hotkeys ({reason}): the page and the terminal have the same keys"
 

@@ -253,6 +253,8 @@ class Hello(_Message):
     gallery: tuple[str, ...] = ()
     """Persona files."""
     knobs: dict[Knob, KnobLimits] = {}
+    said: int = 0
+    """Lines for people that the terminal shows already."""
 
 
 class Event(_Message):

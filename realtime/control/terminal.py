@@ -19,15 +19,17 @@ PLAIN_EVERY_S = 10.0
 BAR = 24
 """Characters of the longest stage's bar."""
 KEYS = "v veil   n next persona   p own face   r record   q end"
-WIDTH = 76
+COLUMNS = {"frames/s": 8, "latency p50": 11, "p99": 8, "dropped": 7, "persona": 22, "without a swap": 14}
+"""With their widths, so that nothing jumps."""
 
 
 class TableView:
     """Draws states on standard error; lines of the log go above the table."""
 
-    def __init__(self, address: str | None, console: Console | None = None) -> None:
+    def __init__(self, address: str | None, said: int = 0, console: Console | None = None) -> None:
+        """``said``: so many lines of the log are in the terminal already."""
         self._console = Console(stderr=True) if console is None else console
-        self._address, self._said = address, 0
+        self._address, self._said = address, said
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._live.start()
 
@@ -46,9 +48,10 @@ class TableView:
 
 def picture_of(state: LiveState, address: str | None) -> RenderableType:
     """Table, bars and warnings of a state."""
-    facts = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False)
-    for name in ("frames/s", "latency p50", "p99", "dropped", "persona", "without a swap"):
-        facts.add_column(name, justify="left" if name in {"persona", "without a swap"} else "right", no_wrap=True)
+    facts = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, width in COLUMNS.items():
+        words = name in {"persona", "without a swap"}
+        facts.add_column(name, justify="left" if words else "right", no_wrap=True, width=width)
     who = "-" if state.persona is None else f"{state.persona.name} ({state.persona.tier})"
     facts.add_row(
         f"{state.fps:.1f}", f"{state.latency.p50:.0f} ms", f"{state.latency.p99:.0f} ms", str(state.frames.dropped),

@@ -60,14 +60,15 @@ class Log:
 
     def __init__(self) -> None:
         self._lines: deque[tuple[int, str]] = deque(maxlen=LOG_LINES)
-        self._count = 0
+        self.count = 0
+        """Lines so far."""
         self._lock = threading.Lock()
 
     def add(self, text: str) -> None:
         """One more."""
         with self._lock:
-            self._count += 1
-            self._lines.append((self._count, text[:400]))
+            self.count += 1
+            self._lines.append((self.count, text[:400]))
 
     def lines(self) -> tuple[tuple[int, str], ...]:
         """(number, text), the oldest first."""

@@ -3,6 +3,9 @@ const $ = (id) => document.getElementById(id);
 const PHASES = {
   running: "Live", covered: "No swap", veiled: "Veiled", standby: "Stopped", ended: "Ended", away: "Not connected",
 };
+const RUNTIMES = {
+  openvino: "OpenVINO", onnxruntime: "ONNX Runtime", tensorrt: "TensorRT", "tensorrt-rtx": "TensorRT for RTX",
+};
 const SLIDERS = [
   { knob: "strength", name: "Expression strength", show: percent, step: 0.05,
     hint: "How far the persona's expression goes; your face never shows through" },
@@ -25,6 +28,7 @@ let toastTimer = 0;
 
 function percent(value) { return `${Math.round(100 * value)} %`; }
 function pixels(value) { return `${value > 0 ? "+" : ""}${Math.round(value)} px`; }
+function short(value) { return value < 10 ? value.toFixed(1) : String(Math.round(value)); }
 function ms(value) { return value < 10 ? `${value.toFixed(1)} ms` : `${Math.round(value)} ms`; }
 function setText(element, text) { if (element.textContent !== text) element.textContent = text; }
 function press(element, on) { element.setAttribute("aria-pressed", String(on)); }
@@ -36,7 +40,11 @@ function connect() {
   address.protocol = "ws:";
   socket = new WebSocket(address);
   socket.binaryType = "blob";
-  socket.onopen = () => { asked = 0; askPreview(); };
+  socket.onopen = () => {
+    asked = 0;
+    began = null; // perhaps it is another run
+    askPreview();
+  };
   socket.onmessage = (message) => {
     if (typeof message.data !== "string") { showPicture(message.data); return; }
     const said = JSON.parse(message.data);
@@ -162,8 +170,8 @@ function show(next) {
   enable(next.phase !== "ended");
   const veiled = next.phase === "veiled";
   press($("veil"), veiled);
-  setText($("veil").firstElementChild, veiled ? "Veiled: show the persona again" : "Veil now");
-  setText($("veil").lastElementChild, veiled ? "Viewers see a blur. Key V" : "Blurs the whole picture at once. Key V");
+  setText($("veil").firstElementChild, veiled ? "Veiled" : "Veil now");
+  setText($("veil").lastElementChild, veiled ? "Press to show the persona again. Key V" : "Blurs the whole picture at once. Key V");
   press($("standby"), next.phase === "standby");
   setText($("standby"), next.phase === "standby" ? "Start" : "Stop");
   showFigures(next);
@@ -206,7 +214,8 @@ function showFigures(next) {
   setText($("p99"), ms(next.latency.p99));
   const all = next.frames.sent + next.frames.dropped;
   const share = all ? 100 * next.frames.dropped / all : 0;
-  setText($("dropped"), share < 0.05 ? String(next.frames.dropped) : `${next.frames.dropped} (${share.toFixed(1)} %)`);
+  setText($("dropped"), String(next.frames.dropped));
+  setText($("dropped-share"), share < 0.05 ? "" : `${share.toFixed(1)} %`);
   const body = $("stages").tBodies[0];
   const most = Math.max(1, ...next.stages.map((stage) => stage.p99));
   for (const stage of next.stages) {
@@ -219,11 +228,13 @@ function showFigures(next) {
       bar.append(document.createElement("i"), document.createElement("b"));
       row.insertCell().append(bar);
       row.insertCell();
+      row.insertCell();
     }
     const bar = row.cells[1].firstElementChild;
     bar.firstElementChild.style.width = `${100 * stage.p99 / most}%`;
     bar.lastElementChild.style.width = `${100 * stage.p50 / most}%`;
-    setText(row.cells[2], `${stage.p50.toFixed(1)} · p99 ${stage.p99.toFixed(1)}`);
+    setText(row.cells[2], short(stage.p50));
+    setText(row.cells[3], short(stage.p99));
   }
   setText($("level"), next.level === null ? "" : `Quality follows the machine: ${next.level}`);
 }
@@ -235,7 +246,7 @@ function showPersona(next) {
     button.setAttribute("aria-busy", String(button.dataset.name === next.changing && button.dataset.name !== worn?.name));
   }
   if (worn === null) return;
-  const what = `${worn.title}. ${worn.runtime} ${worn.precision}.`;
+  const what = `${worn.title}. Computed by ${RUNTIMES[worn.runtime] ?? worn.runtime}, ${worn.precision}.`;
   setText($("worn"), next.changing === null || next.changing === worn.name ? what : `Putting on ${next.changing} …`);
   const tier = $("tier");
   const tiers = worn.tiers.length ? worn.tiers : [worn.tier];
@@ -252,6 +263,7 @@ function showKnobs(next) {
   for (const slider of SLIDERS) {
     const input = $(slider.knob);
     const value = slider.flip ? -next.knobs[slider.knob] : next.knobs[slider.knob];
+    if (slider.sent === value) slider.free();
     if (!input.dataset.held) { input.value = value; slider.said(input); }
     const why = next.knobs_fixed[slider.knob] ?? "";
     input.disabled ||= why !== "";
@@ -338,16 +350,19 @@ for (const slider of SLIDERS) {
   };
   let waiting = 0;
   let release = 0;
+  slider.free = () => { delete input.dataset.held; slider.sent = null; };
   const sendValue = () => {
     waiting = 0;
     const value = Number(input.value);
+    slider.sent = value;
     send({ do: "adjust", changes: { [slider.knob]: slider.flip ? -value : value } });
   };
   input.addEventListener("input", () => {
-    input.dataset.held = "1";
+    input.dataset.held = "1"; // older states must not move it back
+    slider.sent = null;
     slider.said(input);
     clearTimeout(release);
-    release = setTimeout(() => { delete input.dataset.held; }, 900); // by then a state tells the value
+    release = setTimeout(slider.free, 4000); // refused: it goes back
     if (!waiting) waiting = setTimeout(sendValue, SEND_EVERY_MS);
   });
 }

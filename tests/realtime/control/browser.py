@@ -31,8 +31,17 @@ class Sent:
     index: int
     detail: float
     """Mean step between neighbouring samples: a veiled picture has hardly any."""
+
+
+@dataclass
+class Swapped:
+    """One swap that left."""
+
+    at: float
+    """After it was sent."""
+    index: int
     bright: float
-    """Of the middle of the face."""
+    """Of the middle of the persona's face: kofi's is dark, vera's is not."""
 
 
 @dataclass
@@ -40,6 +49,7 @@ class Watched:
     """A run, seen from its sink."""
 
     sent: list[Sent] = field(default_factory=list)
+    swaps: list[Swapped] = field(default_factory=list)
     submitted: list[tuple[float, Any]] = field(default_factory=list)
     desk: Desk | None = None
     address: str = ""
@@ -60,7 +70,7 @@ class _Sink:
         at = time.time()
         few = pixels[::6, ::6, 1].astype(np.int16)
         detail = float(np.abs(np.diff(few, axis=1)).mean())
-        self._watched.sent.append(Sent(at, frame.index, detail, 0.0))
+        self._watched.sent.append(Sent(at, frame.index, detail))
 
     def close(self) -> None:
         pass
@@ -88,15 +98,16 @@ def running(**settings: Any) -> Iterator[Watched]:
             watched.submitted.append((time.time(), command))
 
     def swapped(frame: Frame, swap: Any) -> None:
-        watched.sent[-1].bright = float(swap.pixels[40:90, 40:90].mean())
+        watched.swaps.append(Swapped(time.time(), frame.index, float(swap.pixels[40:90, 40:90].mean())))
+
+    options = {
+        "source": "demo", "loop": True, "pace": "on", "precision": "f32", "governor": "off", "hotkeys": False,
+        "control": True, "control_port": 0, "sink": ("null",),
+    }  # fmt: skip
 
     def work() -> None:
         result = session.run_session(
-            Settings(
-                **{"source": "demo", "loop": True, "pace": "on", "precision": "f32", "governor": "off", "hotkeys": False,
-                   "control": True, "control_port": 0, "sink": ("null",)} | settings
-            ),
-            say=watched.said.append, stop=stop, watch=swapped,
+            Settings(**options | settings), say=watched.said.append, stop=stop, watch=swapped
         )  # fmt: skip
         watched.report = result.report
 

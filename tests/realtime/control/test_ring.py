@@ -1,0 +1,107 @@
+"""Preview pictures through shared memory: only on demand, the newest, never half of one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from multiprocessing.shared_memory import SharedMemory
+
+import numpy as np
+import pytest
+
+from realtime.control.ring import RATE_HZ, PreviewReader, PreviewWriter, preview_size
+
+STEP = int(1e9 / RATE_HZ)
+
+
+@pytest.fixture
+def both():
+    writer = PreviewWriter((320, 180))
+    reader = PreviewReader(writer.name)
+    yield writer, reader
+    reader.close()
+    writer.close()
+
+
+def grey(value: int) -> np.ndarray:
+    return np.full((180, 320, 3), value, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((1280, 720), (640, 360)), ((1920, 1080), (640, 360)), ((640, 480), (640, 480)), ((100, 2000), (20, 400)),
+     ((3, 2), (3, 2))],
+)  # fmt: skip
+def test_previews_are_reduced_by_whole_factors(size, expected):
+    assert preview_size(size) == expected
+
+
+def test_nothing_is_made_unless_somebody_looks(both):
+    writer, reader = both
+    assert not writer.wanted(0)
+    assert reader.newest() is None
+    reader.ask("after")
+    assert writer.wanted(0)
+    writer.offer(grey(90), 7, 0, covered=False)
+    assert not writer.wanted(10 * STEP)
+    picture = reader.newest()
+    assert (picture.index, picture.covered, picture.before) == (7, False, None)
+    assert (picture.after == 90).all()
+    assert reader.newest() is None
+
+
+def test_the_rate_is_bounded_however_often_somebody_asks(both):
+    writer, reader = both
+    made = 0
+    for millisecond in range(1000):
+        reader.ask("after")
+        now = millisecond * 1_000_000
+        if writer.wanted(now):
+            writer.offer(grey(1), millisecond, now, covered=False)
+            made += 1
+    assert made == RATE_HZ
+
+
+def test_split_holds_what_the_camera_saw_of_the_same_frame(both):
+    writer, reader = both
+    reader.ask("split")
+    writer.offer(grey(90), 1, 0, covered=True)  # asked for while frame 1 was worked on: its pixels are gone
+    assert reader.newest() is None
+    assert writer.wanted(0)
+    writer.offer_before(grey(200), 2)
+    writer.offer(grey(91), 2, 0, covered=True)
+    picture = reader.newest()
+    assert (picture.before == 200).all()
+    assert (picture.after == 91).all()
+    assert picture.covered
+
+
+def test_without_split_the_wearers_picture_is_not_in_the_memory(both):
+    writer, reader = both
+    reader.ask("after")
+    writer.offer_before(grey(200), 3)
+    writer.offer(grey(90), 3, 0, covered=False)
+    other = SharedMemory(writer.name)
+    assert 200 not in bytes(other.buf[128:])
+    other.close()
+
+
+def test_a_reader_that_ends_leaves_the_memory_to_the_writer(both):
+    """Python before 3.13 frees a shared memory at the end of any process that looked at it."""
+    writer, _ = both
+    code = f"from realtime.control.ring import PreviewReader; PreviewReader({writer.name!r}).ask('after')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "leaked" not in done.stderr
+    assert writer.wanted(0)
+    PreviewReader(writer.name).close()
+
+
+def test_foreign_memory_is_refused():
+    memory = SharedMemory(create=True, size=4096)
+    try:
+        with pytest.raises(ValueError, match="too small"):
+            PreviewReader(memory.name)
+    finally:
+        memory.close()
+        memory.unlink()
