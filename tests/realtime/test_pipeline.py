@@ -8,6 +8,7 @@ import threading
 import time
 import tracemalloc
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -589,3 +590,16 @@ def test_the_real_stages_allocate_no_picture():
     assert pipeline.counts.swapped == 1020
     assert grown < 64 * 1024
     assert most < 160 * 1024, "a picture of 720p has 2.8 MB"
+
+
+def test_every_swapped_frame_is_marked_and_no_other(made):
+    """Before the label, which stays as it was drawn; a covered picture is nobody's swap."""
+    pipeline, _, track, _, sink, _ = made
+    order = []
+    pipeline._mark = SimpleNamespace(draw=lambda out: order.append("mark"))
+    pipeline._stages = replace(pipeline._stages, label=SimpleNamespace(draw=lambda out: order.append("label")))
+    for index in range(4):
+        track.fault = "no face" if index == 2 else None
+        pipeline.step(wearer(index))
+    assert order == ["mark", "label"] * 3
+    assert len(sink.pictures) == 4
