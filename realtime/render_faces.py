@@ -91,21 +91,24 @@ class Guide:
         known = tuple(places)
         return cls(known, tuple(place.ordinal for place in known))
 
-    def near(self, ordinal: int) -> F32 | None:
-        """Where it is in picture ``ordinal``: between the looks before and after, or at one of them; None: not there.
+    def near(self, ordinal: int) -> tuple[F32, ...]:
+        """Where it may be in picture ``ordinal``, likeliest first; nothing: it is not there.
 
-        A look without the face does not end it by itself when the other one has it: searches miss turned heads.
+        Between the looks before and after, where they fit; at either of them where they do not, as at a cut. A look
+        without the face does not end it by itself when the other one has it: searches miss turned heads.
         """
         if not self.places:
-            return None
+            return ()
         after = bisect_left(self.ordinals, ordinal)
         pair = [self.places[i] for i in (after - 1, after) if 0 <= i < len(self.places)]
         known = [(place.ordinal, np.array(place.box, np.float32)) for place in pair if place.box is not None]
         if len(known) < 2:
-            return known[0][1] if known else None
+            return tuple(box for _, box in known)
         (first, a), (second, b) = known
+        if not _fits(a, b, REACH * float(max(a[2] - a[0], a[3] - a[1]))):
+            return a, b
         share = (ordinal - first) / max(1, second - first)
-        return np.asarray(a + (b - a) * np.float32(share), np.float32)
+        return (np.asarray(a + (b - a) * np.float32(share), np.float32),)
 
 
 class Embeds(Protocol):
@@ -245,6 +248,12 @@ def _fits(before: F32, now: F32, reach: float) -> bool:
     return 0.3 < ratio < 3.3 and (overlap(before, now) >= MIN_OVERLAP or _far(before, now) <= reach)
 
 
+def _is_there(place: F32, box: F32) -> bool:
+    """Whether a face that was found is the one at ``place``."""
+    side = float(max(place[2] - place[0], place[3] - place[1]))
+    return overlap(place, box) >= MIN_OVERLAP and _far(place, box) <= 0.6 * side
+
+
 class ChosenDetector:
     """A ``detect.Detector`` that finds and follows the guide's face, and nobody else's."""
 
@@ -255,31 +264,31 @@ class ChosenDetector:
 
     def search(self, frame: Frame) -> Detection | None:
         """The face that lies where the guide says."""
-        place = self._guide.near(frame.index)
-        if place is None:
+        places = self._guide.near(frame.index)
+        if not places:
             return None
-        faces = [face for face in self._blazeface.find(frame.pixels) if self._is(place, face.box)]
-        if not faces:
-            return None
-        best = max(faces, key=lambda face: overlap(place, face.box))
-        rough = self._look(frame, roi_from_candidate(best))
-        found = None if rough is None else self._look(frame, roi_from_mesh(rough.landmarks))
-        return found if found is not None and self._is(place, found.box) else None
+        faces = self._blazeface.find(frame.pixels)
+        for place in places:
+            there = [face for face in faces if _is_there(place, face.box)]
+            if not there:
+                continue
+            best = max(there, key=lambda face: overlap(place, face.box))
+            rough = self._look(frame, roi_from_candidate(best))
+            found = None if rough is None else self._look(frame, roi_from_mesh(rough.landmarks))
+            return found if found is not None and _is_there(place, found.box) else None
+        return None
 
     def follow(self, frame: Frame, last: Detection) -> Detection | None:
         """Face Mesh in the square around the last mesh, as long as it agrees with the guide."""
         found = self._look(frame, roi_from_mesh(last.landmarks))
-        place = self._guide.near(frame.index)
-        return found if found is not None and place is not None and self._is(place, found.box) else None
+        return found if found is not None and self._agrees(frame, found.box) else None
 
     def confirm(self, frame: Frame, detection: Detection) -> bool:
         """Whether the guide agrees."""
-        place = self._guide.near(frame.index)
-        return place is not None and self._is(place, detection.box)
+        return self._agrees(frame, detection.box)
 
-    def _is(self, place: F32, box: F32) -> bool:
-        side = float(max(place[2] - place[0], place[3] - place[1]))
-        return overlap(place, box) >= MIN_OVERLAP and _far(place, box) <= 0.6 * side
+    def _agrees(self, frame: Frame, box: F32) -> bool:
+        return any(_is_there(place, box) for place in self._guide.near(frame.index))
 
     def _look(self, frame: Frame, roi: Any) -> Detection | None:
         mesh, _, score = self._facemesh.landmarks(frame.pixels, roi)

@@ -347,4 +347,4 @@ def test_the_chosen_face_is_looked_for_once_and_given_to_the_workers(persona, mo
     make(source, persona, face=FaceChoice("largest"))
     assert len(looked) == count
     assert given[0] == given[1]
-    assert given[0].near(15) is not None
+    assert given[0].near(15)

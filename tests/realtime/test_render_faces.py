@@ -39,8 +39,8 @@ def guide(choice: FaceChoice, show, count: int = 60, **options) -> Guide:
 
 
 def middle(guide: Guide, ordinal: int) -> float | None:
-    box = guide.near(ordinal)
-    return None if box is None else float(box[0] + box[2]) / 2
+    boxes = guide.near(ordinal)
+    return float(boxes[0][0] + boxes[0][2]) / 2 if boxes else None
 
 
 @pytest.mark.parametrize(
@@ -127,11 +127,25 @@ def test_a_face_that_is_never_there_is_said():
 
 def test_a_search_that_misses_once_does_not_end_it():
     found = Guide.of([Place(0, (0, 0, 10, 10)), Place(2, None), Place(4, (4, 0, 14, 10))])
-    assert found.near(1) is not None
-    assert found.near(3) is not None
+    assert found.near(1)
+    assert found.near(3)
     gone = Guide.of([Place(0, (0, 0, 10, 10)), Place(2, None), Place(4, None), Place(6, (4, 0, 14, 10))])
-    assert gone.near(3) is None
-    assert Guide.of([]).near(3) is None
+    assert not gone.near(3)
+    assert not Guide.of([]).near(3)
+
+
+def test_at_a_cut_the_face_is_at_either_place_and_never_between():
+    """Between two places lies somebody else's, or nothing."""
+    cut = Guide.of([Place(0, (80, 80, 120, 120)), Place(5, (280, 80, 320, 120))])
+    assert [float(box[0]) for box in cut.near(2)] == [80, 280]
+    before, after, between = face(100), face(300), face(180)
+    for faces, x in (([before, between], 100), ([after, between], 300)):
+        networks = Networks(faces)
+        found = ChosenDetector(networks, networks, cut).search(frame(2))
+        assert found is not None
+        assert abs(found.landmarks.mean(0)[0] - x) < 12
+    networks = Networks([between])
+    assert ChosenDetector(networks, networks, cut).search(frame(2)) is None
 
 
 class Networks:
