@@ -147,6 +147,7 @@ def _train(making: Making, faces: Path, run: Path, universal: Universal, hooks: 
     if _is_trained(run, making.config):
         hooks.step(Step("training", 1.0, 0.0, "was finished before"))
         return True
+    hooks.step(Step("training", 0.0, None, "preparing: other people are painted into the frames"))
     index = read_index(faces)
     identity = identity_of(index, making.name, faces)
     wanted = universal.encoder.sizes.mesh_points and "mesh" in index.info.extras
