@@ -12,15 +12,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from engines.errors import DeviceError, MissingDependencyError
+from engines.errors import DeviceError, MissingDependencyError, PersonacamError
 from engines.runtimes.cuda import Card, Cuda
 from engines.runtimes.openvino import import_openvino, openvino_core
 from realtime import v4l2
 from realtime.camera_list import camera_list_note, list_cameras
+from realtime.credentials import missing_library
 from realtime.doctor_virtualcam import gather_mac, gather_windows, judge_linux, judge_mac, judge_windows
 from realtime.engine_plan import RTX_COMPUTE, choose
 from realtime.finding import Finding
 from realtime.loopback import gather
+from realtime.microphone import list_microphones
 from realtime.models import default_insightface_folder, locate_insightface
 from realtime.sink import display_problem
 
@@ -171,11 +173,18 @@ def check_card(find: Callable[[], Card] = lambda: Cuda().card) -> list[Finding]:
 
 
 def check_encoder() -> Finding:
-    """H.264 for recordings."""
+    """H.264, content credentials and sound for recordings."""
     av = _import("av")
     if av is None or "libx264" not in av.codecs_available:
         return Finding("recording", "fail", "no H.264 encoder (libx264)", "pip install --force-reinstall av")
-    return Finding("recording", "ok", f"H.264 by libx264 in PyAV {av.__version__}")
+    encoder, missing = f"H.264 by libx264 in PyAV {av.__version__}", missing_library()
+    if missing is not None:
+        return Finding("recording", "warn", f"{encoder}; no content credentials", missing)
+    try:
+        sound = f"{len(list_microphones())} microphones"
+    except PersonacamError as error:
+        sound = f"no sound, which is optional: {error}"
+    return Finding("recording", "ok", f"{encoder}, content credentials; {sound}")
 
 
 def check_display() -> Finding:

@@ -47,6 +47,8 @@ class RunFiles:
         """Of ``_session``: recordings end in threads of their own."""
         self._session: Session | None = None
         self._persona: Persona | None = None
+        self._first: WornPersona | None = None
+        """Whoever was worn first, and since when."""
         self._asked: str | None = None
         """Whose consent to be recorded was found, by ``_agreed_in``."""
         self.control: RecordingControl | None = None
@@ -75,7 +77,7 @@ class RunFiles:
         """Write the beginning of the session down, if anybody sees it; its failure is only said. In the end, whatever
         happened, recordings are finished.
         """
-        self._persona = persona
+        self._persona, self._first = persona, worn(persona)
         if live:
             self.control = RecordingControl(
                 size,
@@ -146,10 +148,11 @@ class RunFiles:
             self._asked = _agreed_in(persona)
 
     def _opened(self, persona: WornPersona) -> Session:
-        """The session's record, begun when it is first needed."""
+        """The session's record, begun when it is first needed; ``persona`` is worn now."""
         with self._lock:
             if self._session is None:
-                self._session = Session(SessionStore(self._home / FOLDER), persona, self.session_id)
+                self._session = Session(SessionStore(self._home / FOLDER), self._first or persona, self.session_id)
+                self._session.wear(persona)
             return self._session
 
     def _seal(self, finished: Path, target: Path) -> str:

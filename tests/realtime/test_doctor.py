@@ -91,3 +91,11 @@ def test_a_driver_that_fails_is_reported_and_none_at_all_is_not(kind: DeviceFaul
 
     found = doctor.check_card(find)
     assert [finding.repair for finding in found] == ["update it"] * lines
+
+
+def test_recordings_without_credentials_are_told(monkeypatch) -> None:
+    assert "content credentials" in doctor.check_encoder().text
+    monkeypatch.setattr(doctor, "missing_library", lambda: "pip install c2pa-python")
+    found = doctor.check_encoder()
+    assert (found.state, found.repair) == ("warn", "pip install c2pa-python")
+    assert "no content credentials" in found.text

@@ -161,19 +161,17 @@ def test_sound_and_picture_meet_whatever_pictures_took_on_their_way(tmp_path: Pa
     """Flashes and claps at one moment; frames leave 0.12 s late, the card's clock is fast and its times jitter."""
     flashes, fps = (30, 75, 120, 165), 30.0
     microphone = FakeMicrophone([f / fps for f in flashes], drift=3e-4, jitter_s=0.003, rate=44_100)
-
-    def advance(seconds: float) -> None:
-        microphone.now_s += seconds
-
-    sink = RecorderSink(tmp_path / "out.mp4", sound=microphone, from_first=True, sleep=advance)
-    sink.open(SIZE, fps)
+    recording = RecordingControl(SIZE, fps, lambda path: RecorderSink(path, sound=microphone, from_first=True))
+    recording.start(tmp_path / "out.mp4")
     for index in range(180):
+        while recording.state.frames < index - 3:
+            time.sleep(0.0005)
         microphone.now_s = index / fps + 0.12
         picture = flashing(index, flashes)
-        sink.send(picture, captured(index, fps, picture, stamp_ns=5_000_000_000))
-    sink.close()
+        recording.take(picture, captured(index, fps, picture, stamp_ns=5_000_000_000))
+    recording.close()
     assert not microphone.open
-    seen, heard = seen_and_heard(sink.path)
+    seen, heard = seen_and_heard(tmp_path / "out.mp4")
     assert seen == pytest.approx([f / fps for f in flashes], abs=1e-4)
     assert heard == pytest.approx(seen, abs=0.010)
 

@@ -211,6 +211,16 @@ def test_what_nobody_sees_leaves_no_record(tmp_path: Path, vera: Persona) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_recording_of_what_nobody_else_sees_is_written_down_with_the_runs_own_beginning(tmp_path, vera) -> None:
+    run = Run(tmp_path, vera, live=False, sink=("null",))
+    run.files._first = replace(run.files._first, since="2026-01-31T12:00:00Z")
+    (sink,) = run.files.recorders([RecorderSink(tmp_path / "out.mp4")], FILE, live=False)
+    send(sink)
+    record = run.store.find(run.files.session_id)
+    assert record is not None
+    assert (record.started, len(record.personas)) == ("2026-01-31T12:00:00Z", 1)
+
+
 def test_wrong_certificates_are_told_before_anything_starts(tmp_path: Path, vera: Persona) -> None:
     with pytest.raises(SettingsError, match="belong together"):
         Run(tmp_path, vera, c2pa_cert=tmp_path / "a.pem")
