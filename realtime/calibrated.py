@@ -32,8 +32,8 @@ def settings_of(flags: Mapping[str, Any], profile: str | None, *, off: bool) -> 
     """Options of a run from the command line.
 
     ``profile`` names a calibration, or is a TOML file with options (it ends in .toml); ``off`` uses none; else it is
-    the one named default, if there is one. Defaults come from the machine's part of the calibration, then the TOML
-    file, then the flags. Raises SettingsError; DataError for a profile that is damaged or of a newer version.
+    the one named default, if there is one. Defaults come from the calibration's machine and delay, then the TOML file,
+    then the flags. Raises SettingsError; DataError for a profile that is damaged or of a newer version.
     """
     file = Path(profile) if profile is not None and profile.lower().endswith(".toml") else None
     defaults: dict[str, Any] = {}
@@ -49,7 +49,9 @@ def settings_of(flags: Mapping[str, Any], profile: str | None, *, off: bool) -> 
         defaults = {"calibration": DEFAULT}
     settings = resolve(flags, file, defaults)
     found = calibration_of(settings)
-    return settings if found is None else resolve(flags, file, defaults | _machine_defaults(found))
+    return (
+        settings if found is None else resolve(flags, file, defaults | _sound_default(found) | _machine_defaults(found))
+    )
 
 
 def _machine_defaults(found: Profile) -> dict[str, Any]:
@@ -61,6 +63,11 @@ def _machine_defaults(found: Profile) -> dict[str, Any]:
     if part.precision != "fp16":  # TensorRT's own, which no option asks for
         values["precision"] = part.precision
     return values
+
+
+def _sound_default(found: Profile) -> dict[str, Any]:
+    """Recordings hold the microphone back by the camera's latency too, which no program can know by itself."""
+    return {} if found.delay is None else {"mic_delay_ms": float(found.delay.audio_offset_ms)}
 
 
 def calibration_of(settings: Settings) -> Profile | None:
@@ -82,7 +89,7 @@ def put_on_profile(settings: Settings, persona: Persona, swapper: Swapper, say: 
         if found is not None:
             lights = tuple(light for light in found.lights if light.persona == persona.manifest.name)
             worn = _calibrated(found, swapper)
-            say(sentence(found, persona.manifest.name, worn=worn))
+            say(sentence(found, persona.manifest.name, settings, worn=worn))
     except PersonacamError as error:
         say(f"without the calibration: {error}")
     if not lights:
@@ -101,7 +108,7 @@ def _calibrated(found: Profile, swapper: Swapper) -> bool | str:
     return True
 
 
-def sentence(found: Profile, persona: str, *, worn: bool | str) -> str:
+def sentence(found: Profile, persona: str, settings: Settings, *, worn: bool | str) -> str:
     """What of a profile a run uses, in one line."""
     parts = []
     if worn is True:
@@ -109,8 +116,9 @@ def sentence(found: Profile, persona: str, *, worn: bool | str) -> str:
     lights = [light.name for light in found.lights if light.persona == persona]
     if lights:
         parts.append(f"colours in {', '.join(lights)}")
-    if found.machine is not None and found.machine.machine == machine_name():
-        parts.append(f"{found.machine.runtime} {found.machine.precision}, tier {found.machine.tier}")
+    best = _machine_defaults(found)
+    if best and all(getattr(settings, option) == value for option, value in best.items()):
+        parts.append(f"this machine's best ({', '.join(best.values())})")
     if found.delay is not None:
         parts.append(f"sound {found.delay.audio_offset_ms} ms later in OBS")
     used = ", ".join(parts) or "nothing that fits this persona and machine"

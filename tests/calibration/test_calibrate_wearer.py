@@ -7,6 +7,7 @@ from calibration.calibrate_wearer import (
     GUIDE,
     LEAST,
     REACTION_S,
+    USUAL_RANGE,
     calibrate,
     collect,
     guide_seconds,
@@ -87,20 +88,25 @@ def test_without_a_bias_hardly_anything_is_moved():
     assert moved < 0.05 * 7, "a twentieth of a smile"
 
 
-def test_a_small_range_is_stretched_around_the_face_at_rest_and_never_by_much():
+def test_only_an_unusual_range_is_stretched_around_the_face_at_rest_and_never_by_much():
     world = World(2)
     reference = world.reference()
-    gains = [
-        float(calibrate(world.wearer(reach=reach), reference).calibration.gain[0]) for reach in (2.0, 1.0, 0.7, 0.1)
-    ]
-    assert gains == sorted(gains)
-    assert gains[1] == pytest.approx(1.0, abs=0.03)
-    assert (gains[0], gains[-1]) == pytest.approx((max(2**-0.5, 1 / MAX_GAIN), MAX_GAIN), abs=0.03)
-    found = calibrate(world.wearer(reach=0.7), reference).calibration
-    rest, full = world.code(), world.code(smile=0.7)
+    reaches = (4.0, 2.0, 1.3, 1.0, 0.7, 0.58, 0.1)
+    gains = [float(calibrate(world.wearer(reach=reach), reference).calibration.gain[0]) for reach in reaches]
+    expected = (1 / MAX_GAIN, 1 / MAX_GAIN, 1.0, 1.0, 1.0, USUAL_RANGE[0] / 0.58, MAX_GAIN)
+    assert gains == pytest.approx(expected, abs=0.04)
+    found = calibrate(world.wearer(reach=0.5), reference).calibration
+    rest, full = world.code(), world.code(smile=0.5)
     assert np.linalg.norm(found.apply(rest) / SPREAD) < 1.0, "rest stays at rest"
-    stretched = reference.along(found.apply(full)[None])[0, 0] - reference.along(found.apply(rest)[None])[0, 0]
-    assert stretched > 0.78 * 7
+    along = reference.along(found.apply(np.stack([rest, full])))[:, 0]
+    assert along[1] - along[0] == pytest.approx(0.5 * MAX_GAIN * 7, rel=0.06)
+
+
+def test_a_face_that_smiles_at_rest_and_so_hardly_smiles_more_is_not_stretched():
+    world = World(4)
+    seen = world.wearer(rest_smile=0.8)
+    seen.codes["smile"][:] = world.code(smile=1.0)
+    assert float(calibrate(seen, world.reference()).calibration.gain[0]) == 1.0
 
 
 def test_a_reference_survives_its_file_and_few_people_are_none(tmp_path):

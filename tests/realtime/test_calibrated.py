@@ -58,6 +58,10 @@ def test_the_machines_part_gives_defaults_and_flags_and_files_win(home, tmp_path
     mixed = settings_of({"precision": "bf16"}, str(tmp_path / "stream.toml"), off=False)
     assert (mixed.runtime, mixed.precision, mixed.tier) == ("openvino", "bf16", "tiny")
     assert settings_of({}, None, off=True).runtime == "auto"
+    assert settings.mic_delay_ms is None
+    home.save(Profile(name="late", delay=DelayPart(camera_ms=80, pipeline_ms=15)))
+    assert settings_of({}, "late", off=False).mic_delay_ms == 95
+    assert settings_of({"mic_delay_ms": 7}, "late", off=False).mic_delay_ms == 7
     home.save(Profile(name="default", machine=machine(machine="another one")))
     assert settings_of({}, None, off=False).runtime == "auto"
     home.path("default").write_text("{}")
