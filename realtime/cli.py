@@ -81,7 +81,7 @@ def _run(settings: Settings, *, as_json: bool) -> None:
     from realtime.session import run_session
 
     with errors_explained(as_json=as_json):
-        result = run_session(settings, say=say)
+        result = run_session(settings, say=say, terminal=console.is_terminal)
     _show(result.report, result.trace.table(), as_json=as_json)
     end_with(result.error)
 
@@ -181,6 +181,17 @@ def run(
     erode: Annotated[int | None, typer.Option(help="Mask, in swap pixels.")] = None,
     feather: Annotated[int | None, typer.Option(help="Mask, in swap pixels.")] = None,
     smooth: Annotated[bool | None, typer.Option("--smooth/--no-smooth", help="Smooth the alignment.")] = None,
+    smoothing: Annotated[float | None, typer.Option(help="0 none .. 1 the calmest.", show_default="0.5")] = None,
+    strength: Annotated[float | None, typer.Option(help="Of the expression: 0.7 .. 1.3; no opacity.")] = None,
+    sharpen: Annotated[float | None, typer.Option(help="The persona's pixels: 0 .. 1.")] = None,
+    mirror: Annotated[bool | None, typer.Option("--mirror/--no-mirror", help="Left and right exchanged.")] = None,
+    mic_delay_ms: Annotated[float | None, typer.Option(help="Of the sound; else as measured.")] = None,
+    control: Annotated[
+        bool | None,
+        typer.Option("--control/--no-control", help="A control page on 127.0.0.1.", show_default="in a terminal"),
+    ] = None,
+    control_port: Annotated[int | None, typer.Option(help="Its port; 0: any.", show_default="8747")] = None,
+    hotkeys: Annotated[bool | None, typer.Option("--hotkeys/--no-hotkeys", help="Global hotkeys.")] = None,
     deadline_ms: Annotated[float | None, typer.Option(help="Live: a later frame is covered.")] = None,
     loop: Annotated[bool | None, typer.Option("--loop/--no-loop", help="Begin files again at their end.")] = None,
     frames: Annotated[int | None, typer.Option(help="Stop after so many.")] = None,
