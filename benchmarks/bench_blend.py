@@ -8,8 +8,8 @@ Five questions, answered in one run on one core with the methods taking turns, s
 * whole: the mask is also eroded and feathered, and the swap's colours are matched to the wearer's mean and contrast.
 * crop: the wearer's face out of the frame, and as the network's float tensor.
 * output: the finished frame into what virtual cameras take as it is.
-* chain: everything between decoder and camera that is no network: crop, tensors to and from the network, a copy of the
-  frame, whole with the wearer's features covered, label, I420.
+* chain: everything between decoder and camera that is no network: crop, tensors to and from the network, whole with the
+  wearer's features covered, label, I420; in place, as the pipeline does it with a frame that nobody else holds.
 
 The methods:
 
@@ -240,10 +240,10 @@ def frame_methods(scene: Scene, blender: Blender) -> list[Method]:
     def chain(out: U8) -> None:
         ours_crop(out)
         kernels.planar_to_bgr(swapped, swapped_mask, pixels, mask)
-        np.copyto(finished, out)
-        paste_whole(finished, blender, worn)
-        label.draw(finished)
-        convert(finished, PixelFormat.I420, planes["I420"])
+        # As in the pipeline, in place: only a frame that somebody else holds is copied first.
+        paste_whole(out, blender, worn)
+        label.draw(out)
+        convert(out, PixelFormat.I420, planes["I420"])
 
     return [
         Method("ours crop", "crop", ours_crop),
