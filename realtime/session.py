@@ -46,7 +46,7 @@ from realtime.reconnect import SteadyCamera
 from realtime.run_files import RunFiles
 from realtime.session_record import session_text
 from realtime.sink import NullSink, RecorderSink, Sink, open_sink
-from realtime.start import Negotiation, Signals, Start, few_collections
+from realtime.start import Negotiation, Signals, Start, undisturbed
 from realtime.store import TieredStore
 from realtime.swap import Swapper
 from realtime.trace import Trace
@@ -280,14 +280,13 @@ def run_session(
         pipeline.tap(lambda pixels, frame: files.take(pixels, frame, quality.worn.persona))
         start.loaded()
         if live or settings.control:
-            run = Run(
+            stack.enter_context(attached(Run(
                 current, pipeline, quality, wardrobe, capture, persona_store(),
                 lambda now, on: _governor(now, on.persona, source, live=live), stop, data_folder() / "control-token",
                 files.control,
-            )  # fmt: skip
-            stack.enter_context(attached(run, voice, terminal=terminal and live))
+            ), voice, terminal=terminal and live))  # fmt: skip
         _start_engine(worn.runtime, live=live)
-        stack.enter_context(few_collections())
+        stack.enter_context(undisturbed())
         capture.start()
         signals.running = True
         error = _run(pipeline, stop)

@@ -6,10 +6,11 @@ import gc
 import time
 from types import SimpleNamespace
 
+import cv2
 import pytest
 
 from realtime import start
-from realtime.start import Start, few_collections
+from realtime.start import Start, few_collections, undivided_opencv
 
 
 def pipeline(swapped):
@@ -60,3 +61,13 @@ def test_the_collector_looks_again_after_a_failure():
     with pytest.raises(ValueError, match="x"), few_collections():
         raise ValueError("x")
     assert gc.get_freeze_count() == 0
+
+
+def test_opencv_works_in_the_calling_thread_while_frames_run():
+    cv2.setNumThreads(2)
+    try:
+        with undivided_opencv():
+            assert cv2.getNumThreads() == 1
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(1)
