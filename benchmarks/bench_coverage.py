@@ -43,6 +43,7 @@ from calibration.people.identity import RENDERER_VERSION, random_identity
 from calibration.people.motion import motion
 from calibration.people.props.worn import Props
 from calibration.people.state import State, random_state
+from engines.errors import DetectorError
 from engines.facemesh import load_facemesh, look
 from engines.faceset import FaceSet, FaceSetInfo, read_faceset
 from engines.faceset_writer import FaceSetWriter
@@ -137,13 +138,15 @@ def readings(faceset: FaceSet) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     with closing(load_facemesh()) as facemesh:
         for i, (crop, mesh) in enumerate(zip(faces.crops, faces.extras["mesh"], strict=True)):
             seen = look(facemesh, crop, mesh) if np.isfinite(mesh).all() else None
-            if seen is not None:
+            if seen is None:
+                continue
+            try:
                 row = read_moment(crop, seen, still, _SIZE).row()
-                row[COLUMNS.index("roll")] = faces.pose[
-                    i, 2
-                ]  # an enrollment reads it in the frame
-                rows.append(i)
-                found.append(row)
+            except DetectorError:  # an eye in profile
+                continue
+            row[COLUMNS.index("roll")] = faces.pose[i, 2]  # an enrollment reads it in the frame
+            rows.append(i)
+            found.append(row)
     return np.array(rows), np.stack(found)
 
 

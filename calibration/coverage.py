@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.face_reading import COLUMNS
-from engines.types import F64
+from engines.types import F32, F64
 
 Bools = NDArray[np.bool_]
 AHEAD_DEG = 20.0
@@ -123,6 +123,10 @@ _FARTHEST = 4.0
 """A frame further than this from all others counts no more: it may be a fault of the detector."""
 _NOVELTY_WEIGHT = 0.15
 """A step of difference beside an empty required bin."""
+_USUAL_WEIGHT = 2.0
+"""Of a frame that brings as much nearer to all frames as one of many should, beside an empty required bin."""
+_REPRESENTED = 1000
+"""At most so many frames, evenly taken, stand for all in that."""
 
 
 def _looking(r: Mapping[str, F64]) -> Bools:
@@ -227,28 +231,42 @@ class Coverage:
 
 
 def choose(rows: F64, frames: int) -> NDArray[np.int64]:
-    """Which of (N, 14) ``rows`` to keep, rising: at most ``frames``, such that bins fill and no two are alike.
+    """Which of (N, 14) ``rows`` to keep, rising: at most ``frames``, such that bins fill, no two are alike, and what is
+    usual is represented as well as what is rare.
 
-    Greedy: each next frame is the one whose bins are emptiest, and the more different from all chosen the better.
+    Greedy: each next frame is the one that brings most of three things: empty bins; distance from all chosen (k
+    centres); and the mean distance of all frames to the chosen ones (facility location, Nemhauser et al. 1978). Without
+    the last, small sets were all exceptions: 24 frames of five invented people then left the mean held-out state
+    further away than chance did.
     """
     count = len(rows)
     if count <= frames:
         return np.arange(count)
     goal = Coverage(frames)
     inside = membership(rows, neutral_of(rows)).astype(np.float64)
-    points = descriptors(rows)
     weights = np.where(_REQUIRED, 1.0, _WISH_WEIGHT)
+    points = descriptors(rows).astype(np.float32)
+    usual = points[:: -(-count // _REPRESENTED)]
+    to_usual = np.minimum(_distances(points, usual), _FARTHEST)
+    far, nearest = np.full(len(usual), _FARTHEST, np.float32), np.full(count, _FARTHEST)
     counts, taken = np.zeros(len(BINS)), np.zeros(count, bool)
-    nearest = np.full(count, _FARTHEST)
     for _ in range(frames):
         need = np.maximum(0.0, 1 - counts / goal.wanted) * weights
-        gain = inside @ need + _NOVELTY_WEIGHT * np.minimum(nearest, _FARTHEST)
+        nearer = np.maximum(far - to_usual, 0).mean(axis=1) * (frames / _FARTHEST)
+        gain = inside @ need + _NOVELTY_WEIGHT * nearest + _USUAL_WEIGHT * nearer
         gain[taken] = -math.inf
         best = int(np.argmax(gain))
         taken[best] = True
         counts += inside[best]
         nearest = np.minimum(nearest, np.linalg.norm(points - points[best], axis=1))
+        far = np.minimum(far, to_usual[best])
     return np.flatnonzero(taken)
+
+
+def _distances(a: F32, b: F32) -> F32:
+    """(N, M) Euclidean between rows."""
+    squares = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * a @ b.T
+    return np.asarray(np.sqrt(np.maximum(squares, 0)), np.float32)
 
 
 class Gathering:
