@@ -178,14 +178,22 @@ class Gatekeeper:
             raise DataError(f"cannot write {target}: {error.strerror}", hint="check the folder") from error
         return target
 
-    def run(self, path: Path, purposes: Sequence[tuple[Purpose, ...]] = (), place: str | None = None) -> Persona:
-        """The persona of a file, to be worn: ``purposes`` as in ``Wanted``. Raises as ``read_persona``.
+    def run(
+        self,
+        path: Path,
+        purposes: Sequence[tuple[Purpose, ...]] = (),
+        place: str | None = None,
+        *,
+        checked: str | None = None,
+    ) -> Persona:
+        """The persona of a file, to be worn: ``purposes`` as in ``Wanted``, ``checked`` and errors as in
+        ``read_persona``.
 
         ``valid_until`` of the result says when a run must end; asking the person's addresses takes seconds.
         """
         wanted = Wanted(purposes=tuple(purposes), place=place)
         details = {"purposes": [list(group) for group in purposes]}
-        persona = read_persona(path, admit=self._admit("run", wanted, details))
+        persona = read_persona(path, admit=self._admit("run", wanted, details), checked=checked)
         if persona.consent is None:
             return persona
         return replace(persona, valid_until=when(read_record(persona.consent).record.valid_until).timestamp())

@@ -226,11 +226,10 @@ def _admit_real_person(manifest: Manifest, consent: bytes | None, signed_by: str
     admit(Claim(manifest, manifest.chain, consent, signed_by))
 
 
-def read_persona(path: Path, *, admit: Admit | None = None) -> Persona:
-    """Read and verify a file completely; nothing is unpacked to disk. ``admit`` decides about a real person.
-
-    Raises PersonaNotFoundError; PersonaFormatError when it is damaged, tampered with (ManifestTamperedError,
-    WeightsTamperedError) or too large; for a real person whatever ``admit`` raises, and ConsentError without it.
+def read_persona(path: Path, *, admit: Admit | None = None, checked: str | None = None) -> Persona:
+    """Read and verify a file, in memory. ``admit`` decides about a real person; another process has checked the network
+    of a file with the sha256 ``checked``. Raises PersonaNotFoundError; PersonaFormatError (damaged, tampered with,
+    too large); for a real person whatever ``admit`` raises, and ConsentError without it.
     """
     data = _read_bytes(path)
     members = unpack(data)
@@ -241,11 +240,12 @@ def read_persona(path: Path, *, admit: Admit | None = None) -> Persona:
     _check_hashes(manifest, members)
     consent = members.get("consent.json")
     _admit_real_person(manifest, consent, signed_by, admit)
-    _check_network(manifest, members["swap.onnx"])
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != checked:
+        _check_network(manifest, members["swap.onnx"])
     report = _json_object(members["report.json"], "report.json")
     preview = members.get("preview.webp")
     check_contents(preview, members.get("decoder.safetensors"))
-    digest = hashlib.sha256(data).hexdigest()
     return Persona(manifest, members["swap.onnx"], preview, report, digest, path, signed_by, consent)
 
 

@@ -39,9 +39,14 @@ def admitted(
     purpose: Purpose | None,
     territory: str | None,
     say: Callable[[str], None],
+    *,
+    checked: str | None = None,
 ) -> Persona:
-    """Read a persona to wear it; for a real person through the run gate. Raises PersonaError, ConsentError."""
-    return Gatekeeper(home, warn=say).run(path, purposes_of(sinks, purpose), territory)
+    """Read a persona to wear it; for a real person through the run gate. ``checked`` as in ``read_persona``.
+
+    Raises PersonaError, ConsentError.
+    """
+    return Gatekeeper(home, warn=say).run(path, purposes_of(sinks, purpose), territory, checked=checked)
 
 
 def log_end(home: Path, persona: Persona, frames: Mapping[str, int], say: Callable[[str], None]) -> None:

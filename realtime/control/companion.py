@@ -22,7 +22,8 @@ from engines.errors import MissingDependencyError, PersonacamError
 from realtime.control.state import MAX_LINE_BYTES, Command, Event, Hello, LiveState
 
 if TYPE_CHECKING:
-    from realtime.control.server import Card, PageServer
+    from realtime.control.cards import Card
+    from realtime.control.server import PageServer
 
 _OUT = threading.Lock()
 Say = Callable[[Command | Event], None]
@@ -155,7 +156,7 @@ async def _show_gallery(server: PageServer, paths: Sequence[str]) -> None:
 
 def gallery(paths: Sequence[str]) -> list[Card]:
     """What the page shows of persona files; damaged ones are left out."""
-    from realtime.control.server import card_of
+    from realtime.control.cards import card_of
 
     cards: dict[str, Card] = {}
     for path in paths:

@@ -12,7 +12,6 @@ Everything else is "not found", and without the token everything is. See ``guard
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
 import socket
@@ -20,18 +19,14 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from pathlib import Path
 from typing import Any, cast
 
 import cv2
 import numpy as np
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
-from engines.errors import PersonaFormatError
-from engines.files import read_limited
-from engines.persona import Manifest
-from engines.persona_zip import MAX_FILE_BYTES, unpack
 from realtime.control import guard
+from realtime.control.cards import Card
 from realtime.control.ring import VIEWS, Preview, PreviewReader, View
 from realtime.control.state import MAX_COMMAND_BYTES, Command, parse_command
 
@@ -41,37 +36,6 @@ LOOK_S = 0.012
 LOOK_FOR_S = 1.0
 PAGE_FILES = {"": "index.html", "page.css": "page.css", "page.js": "page.js", "icon.svg": "icon.svg"}
 CONTENT_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """A persona in the gallery."""
-
-    name: str
-    title: str
-    kind: str
-    picture: bytes | None
-    """WebP."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For the page."""
-        return {"name": self.name, "title": self.title, "kind": self.kind, "picture": self.picture is not None}
-
-
-def card_of(path: Path) -> Card:
-    """Manifest and portrait of a persona file. Its network is not read: who wears it checks all of it.
-
-    Raises PersonaFormatError.
-    """
-    try:
-        members = unpack(read_limited(path, MAX_FILE_BYTES))
-        manifest = Manifest.model_validate_json(members["manifest.json"])
-    except (OSError, KeyError, ValueError) as error:
-        raise PersonaFormatError(f"{path.name} is no persona: {error}", hint="personacam personas list") from error
-    picture = members.get("preview.webp")
-    if picture is not None and hashlib.sha256(picture).hexdigest() != manifest.members.get("preview.webp"):
-        picture = None
-    return Card(manifest.name, manifest.title, manifest.kind, picture)
 
 
 @dataclass

@@ -123,7 +123,7 @@ def test_knobs_are_turned_with_the_keyboard_alone(both):
     until(lambda: run.desk._parts.pipeline.stages.blend.config == blend_config(run.desk.settings))
     until(lambda: feather.get_attribute("aria-valuetext") == "+5 px")
     page.find_element("css selector", "body").send_keys("v")
-    until(lambda: run.desk.veiled)
+    until(lambda: run.desk.veiled and page.find_element("id", "phase").text == "Veiled")
     page.find_element("css selector", "body").send_keys("v")
     until(lambda: not run.desk.veiled)
     press(page, "#reset")

@@ -16,8 +16,9 @@ from aiohttp import WSMsgType
 
 from engines.errors import PersonaFormatError
 from realtime.control import guard
+from realtime.control.cards import card_of
 from realtime.control.ring import Preview, PreviewReader, PreviewWriter
-from realtime.control.server import PAGE_FILES, PageServer, card_of, encoded
+from realtime.control.server import PAGE_FILES, PageServer, encoded
 from realtime.control.state import LiveState, Veil
 from realtime.session import persona_store
 
