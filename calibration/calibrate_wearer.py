@@ -7,7 +7,8 @@ The same for a camera and a file: prompts follow the frames' own time stamps.
 
 What can be put right is what the encoder sees. ``GuidedReference`` knows, of many invented people, the directions of
 the code in which smiling and opening the mouth move it, and where along them a neutral face lies, given the rest of its
-code (light, pose and the shape of the face shift it too). A wearer whose face at rest lies elsewhere is moved there:
+code (light, pose and the shape of the face shift it too). Brows and lids have no direction: the tiny encoder hardly
+sees them, so neither does a bias of them reach the persona. A wearer whose face at rest lies elsewhere is moved there:
 
     want  = expected - found, along each direction
     shift = want * want^2 / (want^2 + (DOUBT * sd)^2)

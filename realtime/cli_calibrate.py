@@ -171,7 +171,8 @@ def delay(
         from realtime.delay_rig import measure_recording, measure_with_window, write_clip
 
         if write is not None:
-            write_clip(write)
+            with console.status("writing half a minute of clip"):
+                write_clip(write)
             say(f"{write}: play it on a phone in a loop, full screen and loud, before camera and microphone;")
             say("record ten seconds in OBS, then: personacam calibrate delay --recording FILE")
             if as_json:
@@ -179,8 +180,9 @@ def delay(
             return
         kept = store().load_or_new(profile)
         if recording is not None:
-            total, found = measure_recording(recording)
-            if total < -0.5:
+            with console.status(f"reading {recording.name}"):
+                total, found = measure_recording(recording)
+            if total < -5.0:  # what the measurement itself may be off by
                 raise SettingsError(
                     f"in this recording the sound is {-total:.0f} ms later than the picture",
                     hint="set OBS's sync offset to 0 ms and record again; a Bluetooth microphone may be that slow",
