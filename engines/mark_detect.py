@@ -58,6 +58,8 @@ _CLEAR = math.log(1e-12)
 _NOISE = 0.3
 """Over the mark, per wave, as ``_Waves.apart`` assumes it."""
 _HIGH_PASS = 21
+_MARGIN = 5
+"""Pixels by which the face's outline is drawn in: landmarks are not exact."""
 _CLIP = 8.0
 _REGIONS, _WAYS = 2, 3
 _SIZES_TRIED = math.ceil(math.log(SIZES[1] / SIZES[0]) / _COARSE) * (2 * _SHAPES + 1) ** 2
@@ -78,7 +80,7 @@ class Reading:
     number: int | None
     """The 32 bits of the session's number, when they could be read with certainty (SESSION_P)."""
     bits_matched: int
-    """How many of the 64 bits, each by itself, agree with the most likely word; about 46 where there is no mark."""
+    """How many of the 64 bits, each by itself, agree with the most likely word; about 53 where there is no mark."""
     p_value: float
     """Bound of the probability of this much evidence without a mark (see the module)."""
     log_p: float
@@ -131,13 +133,25 @@ class Gathered:
         rest = np.clip(picture - cv2.blur(picture, (side, side)), -_CLIP, _CLIP)
         self._sums[0] += rest
         if face is not None and len(face) >= 3:
-            inside = np.zeros(picture.shape, np.uint8)
-            cv2.fillConvexPoly(inside, np.rint(face * scale).astype(np.int32), (1,))
-            # What replaces the background beside the face must not leak in through the neighbourhood.
-            inside = np.asarray(cv2.erode(inside, np.ones((side // 2, side // 2), np.uint8)), np.uint8)
-            self._sums[1] += rest * inside
-            self._sums[2] += inside
+            self._add_face(picture, face * scale, side)
         self.frames += 1
+
+    def _add_face(self, picture: F32, outline: NDArray[Any], side: int) -> None:
+        """Less its neighbourhood as far as that is in the face too: what stands beside it may be no part of the
+        marked picture.
+        """
+        inside = np.zeros(picture.shape, np.uint8)
+        cv2.fillConvexPoly(inside, np.rint(outline).astype(np.int32), (1,))
+        inside = np.asarray(cv2.erode(inside, np.ones((_MARGIN, _MARGIN), np.uint8)), np.uint8)
+        x, y, width, height = cv2.boundingRect(inside)
+        box = slice(y, y + height), slice(x, x + width)
+        if not width or not height:
+            return
+        weight, part = inside[box].astype(np.float32), picture[box]
+        near = [cv2.blur(v, (side, side), borderType=cv2.BORDER_CONSTANT) for v in (part * weight, weight)]
+        rest = np.clip(part - near[0] / np.maximum(near[1], 1e-3), -_CLIP, _CLIP)
+        self._sums[1][box] += rest * weight
+        self._sums[2][box] += weight
 
     def include(self, other: Gathered) -> None:
         """The frames of another piece too; left out if they have another shape."""

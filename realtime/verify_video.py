@@ -84,7 +84,7 @@ def _pictures(path: Path, start: float) -> Iterator[tuple[float, U8]]:
                 if time >= PIECE_S:
                     return
                 if time >= -1e-3:
-                    yield time, _upright_bgr(frame)
+                    yield time, np.ascontiguousarray(_upright_bgr(frame))
 
 
 def _of_picture(path: Path, detector: Detector) -> Gathered:

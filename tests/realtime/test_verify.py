@@ -24,7 +24,7 @@ from realtime.session_record import FOLDER, Session, SessionStore, WornPersona
 from realtime.verify import local_path, verify, words
 
 SESSION = 0x0123456789ABCDEF
-SIZE = (320, 180)
+SIZE = (326, 180)  # its rows do not end where FFmpeg likes them to
 
 
 @pytest.fixture(autouse=True)
@@ -35,12 +35,12 @@ def few_sizes(monkeypatch):
 
 
 class Blind:
-    """A detector that sees no face."""
+    """A detector that sees no face, and takes what the kernels take."""
 
     name = "blind"
 
     def search(self, frame):
-        return None
+        assert frame.pixels.flags.c_contiguous
 
     follow = confirm = None
 
