@@ -152,7 +152,7 @@ def film_of(executor, out: Path, monkeypatch, tmp_path: Path) -> dict:
                 packet.stream = track
                 cut.mux(packet)
     settings = Settings(source=str(short), persona="vera", tier="tiny")
-    return render(settings, FilmWishes(out, segment_s=0.5), executor, say=lambda _: None)
+    return render(settings, FilmWishes(out, segment_s=1.0), executor, say=lambda _: None)
 
 
 @pytest.mark.slow
