@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -102,17 +102,3 @@ def frames_of(source: Source, seconds: float | None = None) -> Iterator[Frame]:
         if seconds is not None and frame.timestamp_ns - began > seconds * 1e9:
             return
         yield frame
-
-
-def preview(window: str, text: Callable[[], str]) -> Callable[[Frame], None]:
-    """Draws frames, mirrored as people know themselves, with a line of text. For a display only."""
-
-    def show(frame: Frame) -> None:
-        picture = np.ascontiguousarray(cv2.flip(frame.pixels, 1))
-        place = (20, picture.shape[0] - 30)
-        for colour, thickness in (((0, 0, 0), 6), ((255, 255, 255), 2)):
-            cv2.putText(picture, text(), place, cv2.FONT_HERSHEY_SIMPLEX, 0.9, colour, thickness, cv2.LINE_AA)
-        cv2.imshow(window, picture)
-        cv2.waitKey(1)
-
-    return show
