@@ -1,6 +1,6 @@
 """Is the invisible mark found again, and is it found where there is none?
 
-    python benchmarks/bench_mark.py --jobs 2                       8 minutes on two cores, once the clips are there
+    python benchmarks/bench_mark.py --jobs 2                       about 8 minutes on two quiet cores, once the clips are there
     python benchmarks/bench_mark.py --sessions 4 --wrong-keys 20   a short one
     python benchmarks/bench_mark.py --prepare                      only render and swap the clips (see mark_clips)
 
@@ -230,9 +230,9 @@ def summary(rows: list[Row]) -> Row:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=int, default=28)
-    parser.add_argument("--wrong-keys", type=int, default=40, help="for each of the videos without their mark")
-    parser.add_argument("--wearers", type=int, default=4, help="rendered people beside the demo's clip; even: standing")
+    parser.add_argument("--sessions", type=int, default=14)
+    parser.add_argument("--wrong-keys", type=int, default=12, help="for each of the videos without their mark")
+    parser.add_argument("--wearers", type=int, default=2, help="rendered people beside the demo's clip; even: standing")
     parser.add_argument("--attacks", nargs="*", default=list(ATTACKS), choices=list(ATTACKS), metavar="ATTACK")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)

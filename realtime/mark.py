@@ -18,8 +18,8 @@ from engines.types import U8
 from realtime.vector_ir import mark_1, mark_16
 
 I8 = NDArray[np.int8]
-STRENGTHS = (0.8, 1.1, 1.5, 1.8)
-"""Standard deviations of the pattern in grey levels, by texture."""
+STRENGTHS = (0.8, 0.9, 1.05, 1.2)
+"""Standard deviations of the pattern in grey levels, by texture. The last is 46 dB: no part of a picture gets more."""
 TEXTURES = (3.5, 7.0, 13.0)
 """Mean difference of green between pixels 4 apart, in the smoothest quarter of a block, from which the next strength
 is used."""

@@ -54,12 +54,13 @@ def test_flat_places_get_less_than_rough_ones():
         marker.draw(out)
     change = out.astype(int) - picture
     assert change[:, :300].std() == pytest.approx(STRENGTHS[0], abs=0.15)
-    assert change[:, 340:].std() > 1.5 * STRENGTHS[0]
+    assert change[:, 340:].std() > 1.25 * STRENGTHS[0]
 
 
 def test_it_is_weak_enough():
     """46 dB, even where all of the picture is rough; flat pictures 49."""
-    for picture, least in ((scene(640, 360), 46.0), (np.full((360, 640, 3), 128, np.uint8), 49.0)):
+    rough = cv2.GaussianBlur(np.random.default_rng(2).integers(0, 256, (360, 640, 3)).astype(np.uint8), (0, 0), 1.5)
+    for picture, least in ((rough, 46.0), (scene(640, 360), 47.0), (np.full((360, 640, 3), 128, np.uint8), 49.0)):
         marker = Marker(KEY, SESSION, (640, 360))
         for _ in range(20):
             out = picture.copy()
