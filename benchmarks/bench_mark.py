@@ -1,6 +1,6 @@
 """Is the invisible mark found again, and is it found where there is none?
 
-    python benchmarks/bench_mark.py --jobs 2                       about 8 minutes on two quiet cores, once the clips are there
+    python benchmarks/bench_mark.py --jobs 2                       about 8 minutes on two quiet cores
     python benchmarks/bench_mark.py --sessions 4 --wrong-keys 20   a short one
     python benchmarks/bench_mark.py --prepare                      only render and swap the clips (see mark_clips)
 
