@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from calibration.consent_gates import shown_only
 from engines.errors import PersonacamError
-from engines.persona import Persona, read_persona
+from engines.persona import Persona
 from engines.runtimes import DEFAULT_ORDER, open_runtime
 from engines.runtimes.base import LiveRuntime, Runtime
 from engines.runtimes.onnx import OnnxRuntime
 from engines.types import F32, U8, Frame, Swap
-from realtime import compile_apart, kernels
+from realtime import check_apart, compile_apart, kernels
 from realtime.admission import admitted, log_end
 from realtime.calibrated import put_on_profile
 from realtime.capture import CaptureThread, Source, SourceConfig, open_source
@@ -30,6 +29,7 @@ from realtime.check_crops import demo_crops
 from realtime.config import Settings
 from realtime.control.attach import Run, attached
 from realtime.control.bridge import Voice
+from realtime.control.cards import card_of
 from realtime.detect import Detector, InsightDetector, MeshDetector
 from realtime.engine_plan import live_runtime
 from realtime.engine_switch import EngineSwitch
@@ -113,9 +113,10 @@ def _is_offline(source: Source, sinks: list[Sink]) -> bool:
     return not source.live and all(isinstance(sink, (RecorderSink, NullSink)) for sink in sinks)
 
 
-def _network(settings: Settings, path: Path, *, say: Say) -> tuple[Persona, LiveRuntime]:
+def _network(settings: Settings, path: Path, *, say: Say, checked: str | None = None) -> tuple[Persona, LiveRuntime]:
     """A persona and what runs it. The caller closes the runtime."""
-    persona = admitted(data_folder(), path, settings.sink, settings.purpose, settings.territory, say)
+    home = data_folder()
+    persona = admitted(home, path, settings.sink, settings.purpose, settings.territory, say, checked=checked)
     portable = open_swap_runtime(persona, settings)
     if isinstance(portable, OnnxRuntime) and portable.fell_back is not None:
         say(portable.fell_back)
@@ -140,7 +141,7 @@ def _put_on(persona: Persona, runtime: LiveRuntime, settings: Settings, *, live:
 def _another(settings: Settings, *, say: Say, engine: bool) -> Worn:
     """Of another persona or tier, its buffers touched; with ``engine`` its engine is ready too, else not started."""
     path = persona_store().find(settings.persona, settings.tier)
-    persona, network = _network(settings, path, say=lambda _: None)
+    persona, network = _network(settings, path, say=lambda _: None, checked=check_apart.digest_if_sound(path))
     with ExitStack() as undo:  # what fails here is known to nobody else; runtimes may be closed twice
         undo.callback(network.close)
         worn = _put_on(persona, network, settings, live=True, say=say)
@@ -169,7 +170,7 @@ def _wardrobe(pipeline: Pipeline, say: Say) -> Wardrobe:
 def _is_invented(settings: Settings) -> bool:
     """Read without wearing, so without the gate."""
     path = persona_store().find(settings.persona, settings.tier)
-    return read_persona(path, admit=shown_only).manifest.kind == "invented"
+    return card_of(path).kind == "invented"
 
 
 class _Loading:
