@@ -22,7 +22,9 @@ PRINTED_ONLY = {"make demo", "make test"}
 """They run this test: their recipes are only printed here."""
 NEEDS_CAMERA = {
     "personacam run", "personacam run --source /dev/video2 --persona kofi --sink preview",
-    "personacam run --source camera:C920 --power-line 50",
+    "personacam run --source camera:C920 --power-line 50", "personacam run --control", "personacam microphones",
+    "personacam enroll ada --source 0", "personacam run --persona ada", "personacam calibrate wearer",
+    "personacam calibrate colour --light evening",
 }  # fmt: skip
 _SMALL = ["--count", "2", "--size", "64"]
 LONG = {
@@ -34,6 +36,13 @@ LONG = {
     "personacam train gallery": ["--dry-run"],
     "personacam train report": ["--dry-run"],
     "personacam train universal": ["--help"],
+    "personacam train persona": ["--help"],
+    "personacam personas import": ["--help"],
+    "personacam calibrate machine": ["--help"],
+    "personacam calibrate delay": ["--seconds", "3"],
+    "personacam render": ["--help"],
+    "personacam verify": ["--help"],
+    "personacam mark export": ["--help"],
     "personacam train enroll": ["--help"],
     "personacam train refine": ["--help"],
     "python benchmarks/score_people.py": ["--help"],
