@@ -35,6 +35,7 @@ from engines.strict_json import strict_object
 
 Kind = Literal["persona", "face set", "coverage", "run", "engine", "profile"]
 _MAX_JSON = 16 << 20
+_SETTINGS = "config.json"
 _FACES, _COVERAGE = "faces", ("coverage.png", "coverage.json")
 """As calibration.enrollment writes them."""
 _TORN = ("{}-[0-9][0-9][0-9].npz", ".{}-[0-9][0-9][0-9].npz.*.tmp")
@@ -68,7 +69,8 @@ def derived_of(store: ConsentStore, name: str, cache: PlanCache | None = None) -
         if files:
             found.append(_folder_of_files("face set", folder, files))
             found += _coverage(folder)
-    found += [_run(path, name) for path in said["out"] if path.is_dir() and _learned_from(path, consents, sets)]
+    runs = [path for path in said["out"] if path.is_dir()]
+    found += [_run(path, name) for path in runs if _learned_from(path, consents, sets) or _just_begun(path)]
     found += [Derived("profile", held.path, held.bytes, held.remove) for held in held_of(store.home, name)]
     if cache is not None:
         found += _engines(personas, cache)
@@ -161,6 +163,11 @@ def _learned_from(folder: Path, consents: set[str], sets: set[str]) -> bool:
             if facts.get("consent") in consents or facts.get("data") in sets:
                 return True
     return False
+
+
+def _just_begun(folder: Path) -> bool:
+    """Whether an interruption left a run that had claimed its folder and written nothing else."""
+    return {path.name for path in folder.iterdir()} - {LOCK} == {_SETTINGS}
 
 
 def _run(folder: Path, name: str) -> Derived:

@@ -149,14 +149,14 @@ class Gatekeeper:
         chain = Chain(consent=record.digest(), footage=index.info.footage, faceset=index.digest, weights=digest)
         return self._permit(name, record, chain, out)
 
-    def adopt(self, name: str, model: Path, out: Path) -> Permit:
+    def adopt(self, name: str, model: Path, out: Path, signed: SignedRecord | None = None) -> Permit:
         """Before a model that somebody else trained becomes a persona file ``out``: the record lists the model itself.
 
-        Raises as ``extract``.
+        ``signed`` is judged, or the latest record of the name. Raises as ``extract``.
         """
         digest = digest_file(model).sha256
         wanted = Wanted(footage=(digest,), subject_key=self._standing_key(name))
-        record = self._decide(name, self.store.record_of(name), wanted)
+        record = self._decide(name, signed or self.store.record_of(name), wanted)
         chain = Chain(consent=record.digest(), footage=(digest,), faceset=None, weights=digest)
         return self._permit(name, record, chain, out)
 

@@ -64,7 +64,7 @@ def bring_in_dfm(
     signed = _record(gate, file, digest, consent)
     name = signed.record.persona
     target = gate.store.home / "personas" / f"{name}{SUFFIX}"
-    permit = gate.adopt(name, file, target)
+    permit = gate.adopt(name, file, target, signed)
     if permit.chain.footage != (digest,):
         raise WeightsTamperedError(f"{file} changed while it was read", hint="try again")
     made = import_dfm(data, mask=wishes.mask)
