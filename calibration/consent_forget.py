@@ -142,6 +142,8 @@ def _folder_of_files(kind: Kind, folder: Path, files: list[Path]) -> Derived:
         for path in files:
             path.unlink(missing_ok=True)
         _remove_if_empty(folder)  # else the user put something there
+        if folder.name == _FACES:
+            _remove_if_empty(folder.parent)  # made for one person, and nothing was trained yet
 
     return Derived(kind, folder, sum(path.stat().st_size for path in files), remove)
 
