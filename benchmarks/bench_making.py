@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     gate = consented(home, paths)
     making = Making(
         NAME, work / "made", standing_place(home, NAME, tier), options.universal,
-        EnrollConfig(seed=options.seed, max_minutes=options.minutes),
+        EnrollConfig(seed=options.seed, max_minutes=options.minutes, mode=options.mode),
     )  # fmt: skip
     enrolled: dict[str, Any] = {}
 
@@ -141,6 +141,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=300, help="of each recording")
     parser.add_argument("--faces", type=int, default=300, help="to be kept of all frames")
     parser.add_argument("--minutes", type=float, default=None, help="of training; as long as it gains if left out")
+    parser.add_argument("--mode", choices=("auto", "film", "lora", "full"), default="auto", help="what may change")
     parser.add_argument("--jobs", type=int, default=2, help="rendering processes")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args()

@@ -142,8 +142,8 @@ def test_a_run_leaves_weights_history_report_and_picture(universal, few, tmp_pat
 
 
 def test_the_mode_follows_the_number_of_frames():
-    assert [mode_for(n) for n in (4, 19, 20, 150, 151)] == ["film", "film", "lora", "lora", "full"]
-    assert plan_for(EnrollConfig(), 300).mode == "full"
+    assert [mode_for(n) for n in (4, 19, 20, 500, 501)] == ["film", "film", "lora", "lora", "full"]
+    assert plan_for(EnrollConfig(), 300).mode == "lora"
     assert plan_for(EnrollConfig(mode="lora", steps=7, learning_rate=0.5), 300).steps == 7
     assert plan_for(EnrollConfig(), 8).steps < plan_for(EnrollConfig(), 300).steps
 
