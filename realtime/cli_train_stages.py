@@ -157,7 +157,7 @@ def enroll(
 ) -> None:
     """Make a persona of one person's frames, on a finished universal run, in minutes.
 
-    Fewer than 20 frames change a vector, more than 150 the whole decoder. Held-out frames decide when it is enough, so
+    Fewer than 20 frames change a vector, more than 500 the whole decoder. Held-out frames decide when it is enough, so
     it may end before the bar does. Ctrl-C saves; the same command continues.
     """
     with _stage(as_json=as_json):
