@@ -57,6 +57,7 @@ LONG = {
     "python benchmarks/bench_soak.py": ["--help"],
     "python -m tests.fuzz": ["--minutes", "0.02"],
     "python benchmarks/bench_pipeline.py --matrix": ["--help"],
+    "python benchmarks/bench_latency.py": ["--help"],
     "python benchmarks/bench_startup.py": ["--help"],
     "python benchmarks/bench_blend.py": ["--seconds", "2"],
 }
