@@ -8,6 +8,7 @@ same step, and only rank 0 writes. Started without torchrun, a process is all th
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import threading
@@ -99,6 +100,10 @@ def joined(device: str) -> Iterator[Team]:
         torch.cuda.set_device(own)
     began = False
     if world > 1 and not dist.is_initialized():
+        # Its functions keep the group of the moment of import as their default. Imported in a group (by the optimizer,
+        # say), it keeps the group's threads alive into the interpreter's end, where they can abort the process.
+        importlib.import_module("torch.distributed.nn")
+
         try:
             dist.init_process_group(_BACKEND[device])
         except (ValueError, RuntimeError) as error:

@@ -7,11 +7,13 @@ import os
 import signal
 import socket
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from engines import checkpoint, universal
 from engines.distributed import interruptible, joined
@@ -44,8 +46,14 @@ def _member(rank: int, port: int, cfg: UniversalConfig, folder: Path, out: Path,
         "MASTER_PORT": str(port),
     }  # fmt: skip
     torch.set_num_threads(1)
-    runs, real = [], universal.new_run
-    universal.new_run = lambda *args: runs.append(real(*args)) or runs[-1]
+    runs, groups, real = [], [], universal.new_run
+
+    def new_run(*args):
+        groups.append(weakref.ref(dist.group.WORLD))
+        runs.append(real(*args))
+        return runs[-1]
+
+    universal.new_run = new_run
     steps = []
 
     def interrupt(progress):
@@ -61,6 +69,7 @@ def _member(rank: int, port: int, cfg: UniversalConfig, folder: Path, out: Path,
         checkpoint.save(errors / f"rank-{rank}", "training", runs[0].networks.state_dict(), {"step": runs[0].step})
     except TrainingError as error:
         (errors / f"rank-{rank}.txt").write_text(error.message)
+    assert groups[0]() is None, "the group's threads outlive it and abort the process when the interpreter ends"
 
 
 def launch(cfg, folder, out, results):
