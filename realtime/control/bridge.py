@@ -1,8 +1,9 @@
 """The live process's side of the page, the terminal view and the hotkeys.
 
 The frames' thread polls a queue before each frame, reduces a picture for whoever looks at one, and makes a small state
-four times a second. Two further threads sleep on the pipes of the companion process, which does all the rest: Python
-that holds the interpreter lock beside the frame loop was measured to cost up to 5 ms a call.
+four times a second, twice while the frames need all the time there is. Two further threads sleep on the pipes of the
+companion process, which does all the rest: Python that holds the interpreter lock beside the frame loop was measured to
+cost up to 5 ms a call.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pydantic import ValidationError
 from engines.errors import PersonacamError
 from engines.types import U8, Frame
 from realtime.control.desk import Desk, Parts
+from realtime.control.effort import Effort
 from realtime.control.guard import kept_token
 from realtime.control.ring import PreviewWriter
 from realtime.control.state import MAX_LINE_BYTES, Event, Hello, LiveState, parse_command
@@ -30,6 +32,7 @@ from realtime.pacing import Clock, now_ns
 
 _log = logging.getLogger("personacam")
 STATE_EVERY_NS = 250_000_000
+BUSY_STATE_EVERY_NS = 500_000_000
 _WAIT_S = 1.0
 _JOIN_S = 3.0
 Say = Callable[[str], None]
@@ -139,6 +142,8 @@ class Panel:
         self._companion: Companion | None = None
         self._previews: PreviewWriter | None = None
         self._next_ns = 0
+        """When a state is due; 0: at once, because something was asked for."""
+        self._effort = Effort()
 
     def start(self, token_file: Path) -> None:
         """Start the companion. Whatever fails is said, and the run goes on without it."""
@@ -193,11 +198,17 @@ class Panel:
                 previews.offer(pixels, frame.index, now, covered=covered)
 
     def after(self, frame: Frame) -> None:  # noqa: ARG002 - the pipeline gives it
-        """Four times a second, the state."""
+        """A few times a second, the state."""
+        self._effort.frame(self._parts.pipeline.cost_ns)
         now = self._clock()
-        if self._companion is not None and now >= self._next_ns:
-            self._next_ns = now + STATE_EVERY_NS
-            self._companion.send(self._watcher.state())
+        if self._companion is None or now < self._next_ns:
+            return
+        state = self._watcher.state()
+        busy = self._effort.busy(now, state.frames.dropped)
+        if self._previews is not None:
+            self._previews.hurry(busy=busy)
+        self._next_ns = now + (BUSY_STATE_EVERY_NS if busy else STATE_EVERY_NS)
+        self._companion.send(state)
 
     def _heard(self, line: bytes) -> None:
         """In the reading thread."""
@@ -218,5 +229,6 @@ class Panel:
             return
         try:
             self.desk.submit(parse_command(line.strip()))
+            self._next_ns = 0
         except ValueError as error:
             _log.warning("the companion asked for something else: %s", error)

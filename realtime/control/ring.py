@@ -1,9 +1,10 @@
 """Preview pictures between the live process and its companion: shared memory, three slots, the newest wins.
 
 Whoever looks asks for a picture by counting ``WANTED`` up; the live process makes one at the next frame, and at most
-RATE_HZ times a second. So nothing is computed while nobody looks, and a slow viewer asks less often.
+RATE_HZ times a second, half as often while the frames need all the time there is. So nothing is computed while nobody
+looks, and a slow viewer asks less often.
 
-    header   8 numbers: wanted, view, newest slot + 1, width, height, …
+    header   8 numbers: wanted, view, newest slot + 1, width, height, milliseconds between pictures, …
     slot     8 numbers: begun, finished, frame index, view, covered, … ; the wearer's picture, the outgoing one
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from dataclasses import dataclass
 from multiprocessing.shared_memory import SharedMemory
 from typing import Literal
@@ -22,14 +24,15 @@ from numpy.typing import NDArray
 from engines.types import U8
 
 RATE_HZ = 10.0
-MAX_SIZE = (640, 480)
-"""A preview is the picture reduced by a whole factor until it fits: averaging by whole factors is quick."""
+BUSY_RATE_HZ = 5.0
+MAX_SIZE = (960, 540)
+"""A preview is the picture halved until it fits."""
 SLOTS = 3
 View = Literal["after", "split"]
 """after: what leaves. split: what the camera sees as well."""
 VIEWS: tuple[View, ...] = ("after", "split")
 _NUMBERS = 8
-_WANTED, _VIEW, _NEWEST, _WIDTH, _HEIGHT = range(5)
+_WANTED, _VIEW, _NEWEST, _WIDTH, _HEIGHT, _EVERY_MS = range(6)
 _BEGUN, _FINISHED, _INDEX, _SLOT_VIEW, _COVERED = range(5)
 
 
@@ -48,8 +51,31 @@ class Preview:
 
 def preview_size(size: tuple[int, int]) -> tuple[int, int]:
     """(width, height) of previews of pictures of ``size``."""
-    factor = max(1, -(-size[0] // MAX_SIZE[0]), -(-size[1] // MAX_SIZE[1]))
-    return max(1, size[0] // factor), max(1, size[1] // factor)
+    width, height = size
+    while width > MAX_SIZE[0] or height > MAX_SIZE[1]:
+        width, height = max(1, width // 2), max(1, height // 2)
+    return width, height
+
+
+def halved(pixels: U8, into: U8 | None = None) -> U8:
+    """The mean of each 2 x 2 samples of (H, W, 3); an odd last row or column is left out.
+
+    OpenCV averages by two in 0.3 ns a byte, by three or four at once in 0.8 to 1.9: on a camera's picture of 1080 rows
+    that is 12 ms. So previews are made by halving again and again.
+    """
+    height, width = max(1, pixels.shape[0] // 2), max(1, pixels.shape[1] // 2)
+    even = pixels[: 2 * height, : 2 * width]
+    return cv2.resize(even, (width, height), dst=into, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+def _reduce(pixels: U8, into: U8) -> None:
+    """To the size of ``into``, which is the preview's."""
+    while pixels.shape[1] // 2 > into.shape[1] or pixels.shape[0] // 2 > into.shape[0]:
+        pixels = halved(pixels)
+    if pixels.shape == into.shape:
+        np.copyto(into, pixels)
+    else:
+        halved(pixels, into)
 
 
 def _bytes(size: tuple[int, int]) -> int:
@@ -63,7 +89,7 @@ class _Shared:
         self.memory = memory
         self.head: NDArray[np.int64] = np.ndarray((_NUMBERS,), np.int64, memory.buf)
         if size is not None:
-            self.head[:] = (0, 0, 0, size[0], size[1], 0, 0, 0)
+            self.head[:] = (0, 0, 0, size[0], size[1], 1e3 / RATE_HZ, 0, 0)
         width, height = int(self.head[_WIDTH]), int(self.head[_HEIGHT])
         if width < 1 or height < 1 or _bytes((width, height)) > memory.size:
             raise ValueError(f"shared memory of {memory.size} bytes is too small for {width} x {height}")
@@ -102,10 +128,14 @@ class PreviewWriter:
         """Whether a picture was asked for and is due."""
         return int(self._shared.head[_WANTED]) != self._served and now_ns >= self._next_ns
 
+    def hurry(self, *, busy: bool) -> None:
+        """``busy``: the frames need all the time there is."""
+        self._shared.head[_EVERY_MS] = 1e3 / (BUSY_RATE_HZ if busy else RATE_HZ)
+
     def offer_before(self, pixels: U8, index: int) -> None:
         """What the camera sees, (H, W, 3), if somebody looks at it; ``offer`` of the same frame follows."""
         if VIEWS[int(self._shared.head[_VIEW])] == "split":
-            cv2.resize(pixels, self.size, dst=self._before, interpolation=cv2.INTER_AREA)
+            _reduce(pixels, self._before)
             self._before_index = index
 
     def offer(self, after: U8, index: int, now_ns: int, *, covered: bool) -> None:
@@ -114,14 +144,15 @@ class PreviewWriter:
         view = int(head[_VIEW])
         if VIEWS[view] == "split" and self._before_index != index:
             return  # asked for while this frame was worked on: the next one has both
-        self._served, self._next_ns = int(head[_WANTED]), now_ns + int(1e9 / RATE_HZ)
+        self._served, self._next_ns = int(head[_WANTED]), now_ns + int(head[_EVERY_MS]) * 1_000_000
         numbers, small_before, small_after = self._shared.slots[self._slot]
+        was_split = VIEWS[int(numbers[_SLOT_VIEW])] == "split"
         self.made += 1
         numbers[_BEGUN] = self.made
-        cv2.resize(after, self.size, dst=small_after, interpolation=cv2.INTER_AREA)
+        _reduce(after, small_after)
         if VIEWS[view] == "split":
             np.copyto(small_before, self._before)
-        else:
+        elif was_split:  # the wearer's picture does not stay in the memory
             small_before.fill(0)
         numbers[_INDEX], numbers[_SLOT_VIEW], numbers[_COVERED] = index, view, covered
         numbers[_FINISHED] = self.made
@@ -143,7 +174,11 @@ class PreviewReader:
     def __init__(self, name: str) -> None:
         """Raises FileNotFoundError when the live process is gone, ValueError for memory of another kind."""
         self._shared = _Shared(_attach(name), None)
-        self._seen = 0
+        self._seen, self._seen_s = 0, 0.0
+
+    def due_s(self) -> float:
+        """Seconds until there can be another picture than the newest that was given out."""
+        return max(0.0, self._seen_s + float(self._shared.head[_EVERY_MS]) / 1e3 - time.monotonic())
 
     def ask(self, view: View) -> None:
         """A newer picture, please."""
@@ -163,7 +198,7 @@ class PreviewReader:
         found = Preview(int(numbers[_INDEX]), bool(numbers[_COVERED]), after.copy(), before.copy() if split else None)
         if int(numbers[_BEGUN]) != number:  # written over meanwhile, which takes two further pictures
             return None
-        self._seen = number
+        self._seen, self._seen_s = number, time.monotonic()
         return found
 
     def close(self) -> None:

@@ -2,9 +2,9 @@
 
     GET  /TOKEN/                 the page; also page.css, page.js
     GET  /TOKEN/persona/NAME     a persona's picture
-    GET  /TOKEN/live             WebSocket. From the page: commands as JSON text, and "after" or "split" for the next
-                                 preview. To the page: {"hello": …} once, {"state": …} often, {"error": …}; previews as
-                                 bytes: the view (1), covered (1), the frame's index (4, big-endian), a JPEG picture
+    GET  /TOKEN/live             WebSocket. From the page: commands as JSON text, and one of LOOKS for the next preview.
+                                 To the page: {"hello": …} once, {"state": …} often, {"error": …}; previews as bytes:
+                                 the view (1), covered (1), the frame's index (4, big-endian), a JPEG picture
 
 Everything else is "not found", and without the token everything is. See ``guard.py`` for who may talk to it.
 """
@@ -19,23 +19,33 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import cv2
-import numpy as np
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from realtime.control import guard
 from realtime.control.cards import Card
-from realtime.control.ring import VIEWS, Preview, PreviewReader, View
+from realtime.control.ring import VIEWS, Preview, PreviewReader, View, halved
 from realtime.control.state import MAX_COMMAND_BYTES, Command, parse_command
 
 JPEG_QUALITY = 80
 LOOK_S = 0.012
-"""How often a waiting viewer looks into the shared memory."""
+"""How often a viewer whose picture is due looks into the shared memory."""
 LOOK_FOR_S = 1.0
 PAGE_FILES = {"": "index.html", "page.css": "page.css", "page.js": "page.js", "icon.svg": "icon.svg"}
 CONTENT_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+
+
+class Look(NamedTuple):
+    """What a page wants to see next."""
+
+    view: View
+    small: bool
+    """In a narrow dock a picture of half the size is as sharp, and costs the browser a third."""
+
+
+LOOKS = {f"{view}{' small' if small else ''}": Look(view, small) for view in VIEWS for small in (False, True)}
 
 
 @dataclass
@@ -45,7 +55,7 @@ class _Viewer:
     socket: web.WebSocketResponse
     rate: guard.Bucket = field(default_factory=lambda: guard.Bucket(guard.MESSAGES_PER_S, guard.MESSAGES_AT_ONCE))
     malformed: int = 0
-    wants: View | None = None
+    wants: Look | None = None
 
 
 class PageServer:
@@ -172,8 +182,8 @@ class PageServer:
         if not viewer.rate.take():
             await viewer.socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"too many messages")
             return False
-        if message.type is WSMsgType.TEXT and message.data in VIEWS:
-            viewer.wants = cast("View", message.data)
+        if message.type is WSMsgType.TEXT and message.data in LOOKS:
+            viewer.wants = LOOKS[message.data]
             self._asked.set()
             return True
         try:
@@ -204,21 +214,22 @@ class PageServer:
         """Whoever asked gets the next picture, all the same one."""
         while True:
             await self._asked.wait()
-            self._asked.clear()
             if self._previews is None:
-                continue
-            view: View = "split" if any(viewer.wants == "split" for viewer in self._viewers) else "after"
-            self._previews.ask(view)
-            picture = await self._next_picture()
+                return
+            # Before it is due there is nothing to look for.
+            await asyncio.sleep(self._previews.due_s())
+            self._asked.clear()
+            self._previews.ask("split" if any(v.wants and v.wants.view == "split" for v in self._viewers) else "after")
+            picture = await self._next_picture(self._previews)
             if picture is None:  # no frame came: it is still wanted
                 self._asked.set()
                 continue
-            made: dict[View, bytes] = {}
+            made: dict[Look, bytes] = {}
             for viewer in list(self._viewers):
                 wants, viewer.wants = viewer.wants, None
                 if wants is None:
                     continue
-                if wants == "split" and picture.before is None:  # asked for after this one was begun
+                if wants.view == "split" and picture.before is None:  # asked for after this one was begun
                     viewer.wants = wants
                     self._asked.set()
                     continue
@@ -226,26 +237,24 @@ class PageServer:
                     made[wants] = encoded(picture, wants)
                 await self._send(viewer, made[wants])
 
-    async def _next_picture(self) -> Preview | None:
-        if self._previews is None:
-            return None
+    async def _next_picture(self, previews: PreviewReader) -> Preview | None:
         for _ in range(int(LOOK_FOR_S / LOOK_S)):
-            picture = self._previews.newest()
+            picture = previews.newest()
             if picture is not None:
                 return picture
             await asyncio.sleep(LOOK_S)
         return None
 
 
-def encoded(picture: Preview, view: View) -> bytes:
+def encoded(picture: Preview, look: Look) -> bytes:
     """A preview as the page gets it. Under "split" the wearer's picture lies to the left of the outgoing one."""
-    pixels = picture.after
-    if view == "split" and picture.before is not None:
-        pixels = np.hstack([picture.before, picture.after])
-    done, jpeg = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+    both = [picture.after] if look.view == "after" or picture.before is None else [picture.before, picture.after]
+    if look.small:
+        both = [halved(pixels) for pixels in both]
+    done, jpeg = cv2.imencode(".jpg", cv2.hconcat(both), (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
     if not done:
         raise RuntimeError("OpenCV cannot write JPEG pictures")
-    head = struct.pack(">BBI", VIEWS.index(view), picture.covered, picture.index & 0xFFFFFFFF)
+    head = struct.pack(">BBI", VIEWS.index(look.view), picture.covered, picture.index & 0xFFFFFFFF)
     return head + jpeg.tobytes()
 
 

@@ -16,6 +16,8 @@ const SLIDERS = [
   { knob: "smoothing", name: "Smoothing", show: percent, step: 0.05 },
 ];
 const SEND_EVERY_MS = 60;
+const FIGURES_EVERY_MS = 450; // calmer to read than every state, and half the work
+const SMALL_PX = 420; // up to so many pixels on the screen a picture of half the size is as sharp
 let socket = null;
 let state = null;
 let began = null; // the knobs of the first state
@@ -25,13 +27,25 @@ let previewOn = true;
 let lastPicture = null;
 let asked = 0; // when the preview was last asked for; 0: not at the moment
 let toastTimer = 0;
+let figuresAt = 0; // when they were written
+const barred = new Set(); // ids of controls that can do nothing now
 
 function percent(value) { return `${Math.round(100 * value)} %`; }
 function pixels(value) { return `${value > 0 ? "+" : ""}${Math.round(value)} px`; }
 function short(value) { return value < 10 ? value.toFixed(1) : String(Math.round(value)); }
 function ms(value) { return value < 10 ? `${value.toFixed(1)} ms` : `${Math.round(value)} ms`; }
+// Only what changed is written: a page that is written to anew with each state costs the stream's processor.
 function setText(element, text) { if (element.textContent !== text) element.textContent = text; }
-function press(element, on) { element.setAttribute("aria-pressed", String(on)); }
+function setAttribute(element, name, text) { if (element.getAttribute(name) !== text) element.setAttribute(name, text); }
+function setValue(input, value) { if (input.value !== String(value)) input.value = value; }
+function setChecked(input, on) { if (input.checked !== on) input.checked = on; }
+function setDisabled(element, off) { if (element.disabled !== off) element.disabled = off; }
+function setWidth(element, percentage) {
+  const text = `${Math.round(percentage)}%`;
+  if (element.style.width !== text) element.style.width = text;
+}
+function press(element, on) { setAttribute(element, "aria-pressed", String(on)); }
+function bar(id, off) { if (off) barred.add(id); else barred.delete(id); }
 
 // ---- connection ----------------------------------------------------------------------------------------------------
 
@@ -39,7 +53,7 @@ function connect() {
   const address = new URL("live", location.href);
   address.protocol = "ws:";
   socket = new WebSocket(address);
-  socket.binaryType = "blob";
+  socket.binaryType = "arraybuffer";
   socket.onopen = () => {
     asked = 0;
     began = null; // perhaps it is another run
@@ -69,15 +83,16 @@ function send(command) {
 function askPreview() {
   if (!previewOn || document.hidden || asked || socket === null || socket.readyState !== WebSocket.OPEN) return;
   asked = performance.now();
-  socket.send(view);
+  const narrow = $("picture").clientWidth * devicePixelRatio <= SMALL_PX;
+  socket.send(narrow ? `${view} small` : view);
 }
 
-async function showPicture(blob) {
+async function showPicture(data) {
   asked = 0;
-  const head = new DataView(await blob.slice(0, 6).arrayBuffer());
+  const head = new DataView(data);
   const split = head.getUint8(0) === 1;
   try {
-    const bitmap = await createImageBitmap(blob.slice(6));
+    const bitmap = await createImageBitmap(new Blob([new Uint8Array(data, 6)], { type: "image/jpeg" }));
     if (lastPicture !== null) lastPicture.bitmap.close();
     lastPicture = { bitmap, split, index: head.getUint32(2) };
     draw();
@@ -94,7 +109,7 @@ function draw() {
     canvas.width = width;
     canvas.height = bitmap.height;
   }
-  const context = canvas.getContext("2d");
+  const context = canvas.getContext("2d", { alpha: false });
   context.drawImage(bitmap, split ? width : 0, 0, width, bitmap.height, 0, 0, width, bitmap.height);
   if (split) {
     const at = Math.round(width * $("split-at").value / 100);
@@ -102,7 +117,7 @@ function draw() {
     context.fillStyle = "#fff";
     context.fillRect(at - 1, 0, 2, bitmap.height);
   }
-  $("nothing").hidden = true;
+  if (!$("nothing").hidden) $("nothing").hidden = true;
   canvas.dataset.index = lastPicture.index;
 }
 
@@ -114,7 +129,7 @@ function choosePreview() {
   $("split-at").hidden = $("tags").hidden = !split;
   if (previewOn) { askPreview(); return; }
   const canvas = $("picture");
-  canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+  canvas.getContext("2d", { alpha: false }).clearRect(0, 0, canvas.width, canvas.height);
   setText($("nothing"), "The preview is off.");
   $("nothing").hidden = false;
 }
@@ -167,7 +182,6 @@ function show(next) {
   state = next;
   if (began === null) began = { ...next.knobs };
   showPhase(next.phase === "running" && next.covered_now !== null ? "covered" : next.phase);
-  enable(next.phase !== "ended");
   const veiled = next.phase === "veiled";
   press($("veil"), veiled);
   setText($("veil").firstElementChild, veiled ? "Veiled" : "Veil now");
@@ -178,6 +192,7 @@ function show(next) {
   showPersona(next);
   showKnobs(next);
   showRecording(next);
+  enable(next.phase !== "ended");
   const warnings = $("warnings");
   if ([...warnings.children].map((item) => item.textContent).join("|") !== next.warnings.join("|")) {
     warnings.replaceChildren(...next.warnings.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
@@ -198,17 +213,20 @@ function show(next) {
 
 function showPhase(phase) {
   const pill = $("phase");
-  pill.dataset.phase = phase;
+  setAttribute(pill, "data-phase", phase);
   setText(pill, PHASES[phase]);
 }
 
 function enable(on) {
   for (const element of document.querySelectorAll("main button, main select, main input")) {
-    if (!["view-on", "view-split", "split-at", "mic"].includes(element.id)) element.disabled = !on;
+    if (!["view-on", "view-split", "split-at"].includes(element.id)) setDisabled(element, !on || barred.has(element.id));
   }
 }
 
 function showFigures(next) {
+  const now = performance.now();
+  if (now - figuresAt < FIGURES_EVERY_MS && next.phase !== "ended") return;
+  figuresAt = now;
   setText($("fps"), next.fps.toFixed(1));
   setText($("p50"), ms(next.latency.p50));
   setText($("p99"), ms(next.latency.p99));
@@ -231,8 +249,8 @@ function showFigures(next) {
       row.insertCell();
     }
     const bar = row.cells[1].firstElementChild;
-    bar.firstElementChild.style.width = `${100 * stage.p99 / most}%`;
-    bar.lastElementChild.style.width = `${100 * stage.p50 / most}%`;
+    setWidth(bar.firstElementChild, 100 * stage.p99 / most);
+    setWidth(bar.lastElementChild, 100 * stage.p50 / most);
     setText(row.cells[2], short(stage.p50));
     setText(row.cells[3], short(stage.p99));
   }
@@ -243,7 +261,8 @@ function showPersona(next) {
   const worn = next.persona;
   for (const button of $("gallery").children) {
     press(button, worn !== null && button.dataset.name === worn.name);
-    button.setAttribute("aria-busy", String(button.dataset.name === next.changing && button.dataset.name !== worn?.name));
+    const busy = button.dataset.name === next.changing && button.dataset.name !== worn?.name;
+    setAttribute(button, "aria-busy", String(busy));
   }
   if (worn === null) return;
   const what = `${worn.title}. Computed by ${RUNTIMES[worn.runtime] ?? worn.runtime}, ${worn.precision}.`;
@@ -254,9 +273,9 @@ function showPersona(next) {
     tier.dataset.tiers = tiers.join();
     tier.replaceChildren(...tiers.map((name) => new Option(name[0].toUpperCase() + name.slice(1), name)));
   }
-  if (document.activeElement !== tier) tier.value = worn.tier;
-  tier.disabled ||= tiers.length < 2;
-  $("next").disabled ||= gallery.length < 2;
+  if (document.activeElement !== tier) setValue(tier, worn.tier);
+  bar("tier", tiers.length < 2);
+  bar("next", gallery.length < 2);
 }
 
 function showKnobs(next) {
@@ -264,26 +283,27 @@ function showKnobs(next) {
     const input = $(slider.knob);
     const value = slider.flip ? -next.knobs[slider.knob] : next.knobs[slider.knob];
     if (slider.sent === value) slider.free();
-    if (!input.dataset.held) { input.value = value; slider.said(input); }
+    if (!input.dataset.held && Number(input.value) !== value) setValue(input, value);
+    if (!input.dataset.held) slider.said(input);
     const why = next.knobs_fixed[slider.knob] ?? "";
-    input.disabled ||= why !== "";
+    bar(slider.knob, why !== "");
     setText(input.parentElement.querySelector(".why"), why || slider.hint || "");
   }
-  if (document.activeElement !== $("label_position")) $("label_position").value = next.knobs.label_position;
-  $("label_position").disabled ||= "label_position" in next.knobs_fixed;
-  $("mirror").checked = next.knobs.mirror;
-  if (document.activeElement !== $("policy")) $("policy").value = next.policy;
+  if (document.activeElement !== $("label_position")) setValue($("label_position"), next.knobs.label_position);
+  bar("label_position", "label_position" in next.knobs_fixed);
+  setChecked($("mirror"), next.knobs.mirror);
+  if (document.activeElement !== $("policy")) setValue($("policy"), next.policy);
   const auto = next.knobs.mic_delay_ms === null;
-  $("mic-auto").checked = auto;
-  $("mic").disabled = auto || next.phase === "ended";
-  if (document.activeElement !== $("mic")) $("mic").value = Math.round(auto ? next.latency.p50 : next.knobs.mic_delay_ms);
+  setChecked($("mic-auto"), auto);
+  bar("mic", auto);
+  if (document.activeElement !== $("mic")) setValue($("mic"), Math.round(auto ? next.latency.p50 : next.knobs.mic_delay_ms));
 }
 
 function showRecording(next) {
   const now = next.recording;
   const button = $("record");
   press(button, now.phase === "recording");
-  button.disabled ||= !now.available || now.phase === "finishing";
+  bar("record", !now.available || now.phase === "finishing");
   const time = `${Math.floor(now.seconds / 60)}:${String(Math.floor(now.seconds % 60)).padStart(2, "0")}`;
   setText(button, now.phase === "recording" ? `Stop ${time}` : now.phase === "finishing" ? "Finishing …" : "Record");
   let text = "Nothing is recorded.";
@@ -346,7 +366,7 @@ for (const slider of SLIDERS) {
   slider.said = (from) => {
     const text = slider.show(Number(from.value));
     setText(output, text);
-    from.setAttribute("aria-valuetext", text);
+    setAttribute(from, "aria-valuetext", text);
   };
   let waiting = 0;
   let release = 0;

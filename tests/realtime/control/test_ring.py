@@ -9,7 +9,7 @@ from multiprocessing.shared_memory import SharedMemory
 import numpy as np
 import pytest
 
-from realtime.control.ring import RATE_HZ, PreviewReader, PreviewWriter, preview_size
+from realtime.control.ring import BUSY_RATE_HZ, RATE_HZ, PreviewReader, PreviewWriter, halved, preview_size
 
 STEP = int(1e9 / RATE_HZ)
 
@@ -29,11 +29,31 @@ def grey(value: int) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("size", "expected"),
-    [((1280, 720), (640, 360)), ((1920, 1080), (640, 360)), ((640, 480), (640, 480)), ((100, 2000), (20, 400)),
-     ((3, 2), (3, 2))],
+    [((1280, 720), (640, 360)), ((1920, 1080), (960, 540)), ((3840, 2160), (960, 540)), ((640, 480), (640, 480)),
+     ((100, 2163), (25, 540)), ((3, 2), (3, 2))],
 )  # fmt: skip
-def test_previews_are_reduced_by_whole_factors(size, expected):
+def test_previews_are_halved_until_they_fit(size, expected):
     assert preview_size(size) == expected
+    writer = PreviewWriter(size)
+    reader = PreviewReader(writer.name)
+    try:
+        reader.ask("after")
+        picture = np.full((size[1], size[0], 3), 7, np.uint8)
+        picture[:, : size[0] // 2] = 201
+        writer.offer(picture, 1, 0, covered=False)
+        after = reader.newest().after
+        assert after.shape == (expected[1], expected[0], 3)
+        assert (after[:, : expected[0] // 2] == 201).all()
+        assert (after[:, -(expected[0] // 2) :] == 7).all()
+    finally:
+        reader.close()
+        writer.close()
+
+
+def test_halving_is_the_mean_of_two_by_two():
+    pixels = np.random.default_rng(1).integers(0, 256, (9, 14, 3), np.uint8)
+    blocks = pixels[:8].reshape(4, 2, 7, 2, 3).astype(float).mean((1, 3))
+    assert np.abs(halved(pixels) - blocks).max() <= 0.5
 
 
 def test_nothing_is_made_unless_somebody_looks(both):
@@ -62,6 +82,32 @@ def test_the_rate_is_bounded_however_often_somebody_asks(both):
     assert made == RATE_HZ
 
 
+def test_frames_that_need_all_the_time_leave_half_the_previews(both):
+    writer, reader = both
+    made = []
+    for busy in (True, False):
+        writer.hurry(busy=busy)
+        begun = writer.made
+        for millisecond in range(1000):
+            reader.ask("after")
+            now = (millisecond + 5000 * (not busy)) * 1_000_000
+            if writer.wanted(now):
+                writer.offer(grey(1), millisecond, now, covered=False)
+        made.append(writer.made - begun)
+    assert made == [BUSY_RATE_HZ, RATE_HZ]
+
+
+def test_nobody_looks_before_a_picture_can_be_there(both):
+    writer, reader = both
+    assert reader.due_s() == 0.0
+    reader.ask("after")
+    writer.offer(grey(1), 1, 0, covered=False)
+    reader.newest()
+    assert 0.05 < reader.due_s() <= 1 / RATE_HZ
+    writer.hurry(busy=True)
+    assert 0.15 < reader.due_s() <= 1 / BUSY_RATE_HZ
+
+
 def test_split_holds_what_the_camera_saw_of_the_same_frame(both):
     writer, reader = both
     reader.ask("split")
@@ -82,6 +128,14 @@ def test_without_split_the_wearers_picture_is_not_in_the_memory(both):
     writer.offer_before(grey(200), 3)
     writer.offer(grey(90), 3, 0, covered=False)
     other = SharedMemory(writer.name)
+    assert 200 not in bytes(other.buf[128:])
+    reader.ask("split")
+    writer.offer_before(grey(200), 4)
+    writer.offer(grey(90), 4, STEP, covered=False)
+    assert 200 in bytes(other.buf[128:])
+    for index in range(5, 8):
+        reader.ask("after")
+        writer.offer(grey(90), index, index * STEP, covered=False)
     assert 200 not in bytes(other.buf[128:])
     other.close()
 

@@ -18,7 +18,7 @@ from engines.errors import PersonaFormatError
 from realtime.control import guard
 from realtime.control.cards import card_of
 from realtime.control.ring import Preview, PreviewReader, PreviewWriter
-from realtime.control.server import PAGE_FILES, PageServer, encoded
+from realtime.control.server import LOOKS, PAGE_FILES, PageServer, encoded
 from realtime.control.state import LiveState, Veil
 from realtime.session import persona_store
 
@@ -195,9 +195,13 @@ def test_previews_come_when_they_are_asked_for():
 
 def test_the_view_without_the_wearer_has_no_wearer():
     picture = Preview(1, covered=True, after=np.zeros((8, 8, 3), np.uint8), before=np.full((8, 8, 3), 255, np.uint8))
-    shown = cv2.imdecode(np.frombuffer(encoded(picture, "after")[6:], np.uint8), 1)
-    assert shown.shape == (8, 8, 3)
-    assert shown.max() < 8
+    for look, side in (("after", 8), ("after small", 4)):
+        shown = cv2.imdecode(np.frombuffer(encoded(picture, LOOKS[look])[6:], np.uint8), 1)
+        assert shown.shape == (side, side, 3)
+        assert shown.max() < 8
+    both = cv2.imdecode(np.frombuffer(encoded(picture, LOOKS["split small"])[6:], np.uint8), 1)
+    assert both.shape == (4, 8, 3)
+    assert both[:, 0].min() > 200 > 60 > both[:, -1].max()
 
 
 def test_cards_of_personas(tmp_path):
