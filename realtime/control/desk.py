@@ -213,6 +213,8 @@ class Desk:
         worn, pipeline = self._parts.quality.worn, self._parts.pipeline
         if after.strength != before.strength:
             worn.swapper.express(after.strength)
+        if after.morph != before.morph:
+            _morph(worn, after.morph)
         if blend_config(after) != blend_config(before):
             worn.blender.configure(blend_config(after))
         if tracker_config(after) != tracker_config(before):
@@ -254,7 +256,10 @@ class Desk:
         if name not in self._parts.names():
             raise SettingsError(f"there is no persona {name!r}", hint="personacam personas list")
         tier = self.settings.tier if self.settings.tier in self._parts.tiers(name) else None
-        return self._changed_settings({"persona": name, "tier": tier})
+        same = name == self.settings.persona
+        return self._changed_settings(
+            {"persona": name, "tier": tier, "morph": self.settings.morph if same else None}  # each begins at its own
+        )
 
     def _wear(self, name: str | None) -> None:
         wished = (self._wish or self.settings).persona
@@ -288,7 +293,8 @@ class Desk:
             self.error = str(error)
             return
         parts = self._parts
-        names = ("persona", "tier", "runtime")
+        other = wish.persona != self.settings.persona
+        names = ("persona", "tier", "runtime", "morph") if other else ("persona", "tier", "runtime")
         parts.current.value = self._changed_settings({name: getattr(wish, name) for name in names})
         parts.quality.govern(parts.governor(parts.current.value, parts.quality.worn))
         self._prepare_next()
@@ -307,6 +313,8 @@ class Desk:
         worn.blender.reset()
         with contextlib.suppress(DataError):  # an older persona: its knob says so
             worn.swapper.express(settings.strength)
+        if worn.persona.manifest.name == self._parts.quality.worn.persona.manifest.name:
+            _morph(worn, settings.morph)
         return _labelled(dressed(stages, worn), settings, worn.persona.manifest.kind)
 
     # ---- recording ---------------------------------------------------------------------------------------------------
@@ -329,6 +337,13 @@ class Desk:
 
         self._recorder = threading.Thread(target=work, name="record", daemon=True)
         self._recorder.start()
+
+
+def _morph(worn: Worn, value: float | None) -> None:
+    """Raises DataError for a persona without a morph, unless ``value`` is None: what its import said."""
+    value = worn.persona.manifest.morph if value is None else value
+    if value is not None:
+        worn.swapper.morph(value)
 
 
 def _labelled(stages: Stages, settings: Settings, kind: str) -> Stages:

@@ -23,6 +23,7 @@ LOG_LINES = 12
 
 Knob = Literal[
     "strength",
+    "morph",
     "erode",
     "feather",
     "colour_strength",

@@ -131,7 +131,7 @@ class Watcher:
             persona=self._persona(),
             changing=self._desk.changing,
             policy=settings.policy.value,
-            knobs={knob: _value(getattr(settings, knob)) for knob in KNOBS},
+            knobs={knob: _value(getattr(settings, knob)) for knob in KNOBS} | {"morph": self._morph(settings)},
             knobs_fixed=self._fixed(),
             confirm=self._desk.question,
             recording=recording_now(parts.recording),
@@ -166,6 +166,11 @@ class Watcher:
             name=manifest.name, title=manifest.title, kind=manifest.kind, tier=manifest.tier, tiers=self._worn[1],
             runtime=worn.runtime.name, precision=worn.runtime.precision,
         )  # fmt: skip
+
+    def _morph(self, settings: Settings) -> float | None:
+        """None: the worn persona has none."""
+        begun = self._parts.quality.worn.persona.manifest.morph
+        return begun if begun is None or settings.morph is None else settings.morph
 
     def _fixed(self) -> dict[Knob, str]:
         fixed: dict[Knob, str] = {}

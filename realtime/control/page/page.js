@@ -9,6 +9,7 @@ const RUNTIMES = {
 const SLIDERS = [
   { knob: "strength", name: "Expression strength", show: percent, step: 0.05,
     hint: "How far the persona's expression goes; your face never shows through" },
+  { knob: "morph", name: "Morph", show: percent, step: 0.01, hint: "How much of the persona; less shows more of your own face" },
   { knob: "colour_strength", name: "Colour match", show: percent, step: 0.05, hint: "How far its colours follow your light" },
   { knob: "sharpen", name: "Sharpen", show: percent, step: 0.05 },
   { knob: "feather", name: "Mask feather", show: pixels, step: 1 },
@@ -281,6 +282,9 @@ function showPersona(next) {
 function showKnobs(next) {
   for (const slider of SLIDERS) {
     const input = $(slider.knob);
+    const missing = next.knobs[slider.knob] === null; // the persona has no such thing
+    if (input.parentElement.hidden !== missing) input.parentElement.hidden = missing;
+    if (missing) continue;
     const value = slider.flip ? -next.knobs[slider.knob] : next.knobs[slider.knob];
     if (slider.sent === value) slider.free();
     if (!input.dataset.held && Number(input.value) !== value) setValue(input, value);
@@ -354,7 +358,7 @@ function answered(yes) {
 // ---- controls ------------------------------------------------------------------------------------------------------
 
 for (const slider of SLIDERS) {
-  const box = Object.assign(document.createElement("div"), { className: "slider" });
+  const box = Object.assign(document.createElement("div"), { className: "slider", hidden: slider.knob === "morph" });
   const name = Object.assign(document.createElement("label"), { htmlFor: slider.knob, textContent: slider.name });
   const output = document.createElement("output");
   output.htmlFor = slider.knob;
@@ -407,7 +411,12 @@ $("mic-auto").addEventListener("change", (event) => {
 $("mic").addEventListener("change", (event) => {
   if (event.target.checkValidity()) send({ do: "adjust", changes: { mic_delay_ms: Number(event.target.value) } });
 });
-$("reset").addEventListener("click", () => { if (began !== null) send({ do: "adjust", changes: began }); });
+$("reset").addEventListener("click", () => {
+  if (began === null) return;
+  const changes = { ...began };
+  if (began.morph === null || state?.knobs.morph === null) delete changes.morph; // of another persona
+  send({ do: "adjust", changes });
+});
 $("end").addEventListener("click", () => {
   $("ask").dataset.number = "own";
   ask("End the run? The virtual camera goes dark and recordings are finished.", (yes) => { if (yes) send({ do: "end" }); });

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from calibration.consent_gates import Gatekeeper
 from engines.types import U8, Frame
-from realtime import session
+from realtime import admission, session
 from realtime.config import Settings
 from realtime.control import attach
 from realtime.control.desk import Desk
+from tests.calibration.consent_world import EMPTY_LIST
 
 
 @dataclass
@@ -84,8 +86,11 @@ def until(true: Callable[[], object], seconds: float = 20.0) -> None:
 
 
 @contextmanager
-def running(**settings: Any) -> Iterator[Watched]:
-    """A live run in a thread, until the block ends; its page is served."""
+def running(bring_in: Callable[[Path], None] = lambda home: None, **settings: Any) -> Iterator[Watched]:
+    """A live run in a thread, until the block ends; its page is served.
+
+    ``bring_in`` may put personas into the data folder; they are a real person's whose address answers "not revoked".
+    """
     watched, stop, patch = Watched(), threading.Event(), pytest.MonkeyPatch()
 
     class SeenDesk(Desk):
@@ -113,7 +118,12 @@ def running(**settings: Any) -> Iterator[Watched]:
 
     patch.setattr(attach, "Desk", SeenDesk)
     patch.setattr(session, "open_sink", lambda spec: _Sink(watched))
-    patch.setenv("XDG_DATA_HOME", tempfile.mkdtemp(prefix="personacam-page-"))
+    home = Path(tempfile.mkdtemp(prefix="personacam-page-"))
+    patch.setattr(session, "data_folder", lambda: home)
+    patch.setattr(
+        admission, "Gatekeeper", lambda home, warn: Gatekeeper(home, warn=warn, fetch=lambda *_: EMPTY_LIST)
+    )  # fmt: skip
+    bring_in(home)
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     prefix = "control page: "

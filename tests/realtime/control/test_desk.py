@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from engines.errors import PersonaNotFoundError, SinkError
+from engines.errors import DataError, PersonaNotFoundError, SinkError
 from engines.types import Swap
 from realtime import kernels
 from realtime.blend import Blender
@@ -36,7 +36,12 @@ class PersonaSwap(FakeSwap):
     """Paints its persona's grey."""
 
     def __init__(self, name):
-        self.name, self.strength = name, 1.0
+        self.name, self.strength, self.morphed = name, 1.0, None
+
+    def morph(self, value):
+        if self.name != "amara":
+            raise DataError("no morph", hint="test")
+        self.morphed = value
 
     def express(self, strength):
         self.strength = strength
@@ -49,7 +54,12 @@ def worn(settings, kind="invented"):
     if settings.persona not in GREYS:
         raise PersonaNotFoundError("gone", hint="test")
     manifest = SimpleNamespace(
-        name=settings.persona, title="T", kind=kind, tier=settings.tier or "tiny", code_reference=None
+        name=settings.persona,
+        title="T",
+        kind=kind,
+        tier=settings.tier or "tiny",
+        code_reference=None,
+        morph=0.75 if settings.persona == "amara" else None,
     )
     runtime = Runtime()
     runtime.name, runtime.precision = "openvino", "f32"
@@ -293,6 +303,32 @@ def test_knobs_reach_what_they_turn(world):
     world.until(lambda: world.current.value.persona == "kofi")
     assert world.pipeline.stages.blend.config == config
     assert world.pipeline.stages.swap.strength == 1.2
+
+
+def test_the_morph_is_there_for_personas_that_have_one(world):
+    assert world.state().knobs["morph"] is None
+    world.do('{"do":"adjust","changes":{"morph":0.5}}')
+    world.step()
+    assert "morph" in world.desk.error
+    assert world.current.value.morph is None
+    world.do('{"do":"persona","name":"amara"}')
+    world.until(lambda: world.current.value.persona == "amara" and not world.quality.busy)
+    assert world.state().knobs["morph"] == 0.75
+    world.do('{"do":"adjust","changes":{"morph":0.25}}')
+    world.step()
+    assert (world.desk.error, world.state().knobs["morph"]) == (None, 0.25)
+    assert world.pipeline.stages.swap.morphed == 0.25
+    world.do('{"do":"runtime","runtime":"onnxruntime"}')  # the same persona: it stays as it is
+    world.until(lambda: world.current.value.runtime == "onnxruntime" and not world.quality.busy)
+    assert world.pipeline.stages.swap.morphed == 0.25
+    world.do('{"do":"adjust","changes":{"morph":null}}')
+    world.step()
+    assert world.pipeline.stages.swap.morphed == 0.75
+    world.do('{"do":"adjust","changes":{"morph":1.0}}')
+    world.do('{"do":"persona","name":"kofi"}')  # it has none, and takes none over
+    world.until(lambda: world.current.value.persona == "kofi" and not world.quality.busy)
+    assert world.state().knobs["morph"] is None
+    assert world.desk.error is None
 
 
 @pytest.mark.parametrize(

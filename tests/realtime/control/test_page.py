@@ -8,12 +8,18 @@ from __future__ import annotations
 import json
 import os
 import time
+from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 
 import pytest
 
+from calibration.consent import as_text, sign_record
+from calibration.consent_gates import Gatekeeper
 from realtime.control.state import Veil, WearPersona
+from realtime.dfm_import import DfmWishes, bring_in_dfm
 from realtime.live_settings import blend_config
+from tests.calibration.consent_world import ADA, EMPTY_LIST, record_of
+from tests.dfm_models import amp
 from tests.realtime.control.browser import chromium, running, until
 
 SWITCH_S = 0.3
@@ -24,10 +30,21 @@ BUSY = 1.5
 """With more running programs than this for each core, times are not judged."""
 
 
+def an_imported_model(home):
+    """Ada's, with a morph of 0.5."""
+    now = datetime.now(timezone.utc)
+    gate = Gatekeeper(home, fetch=lambda *_: EMPTY_LIST)
+    file, record = home / "ada.dfm", home / "ada.consent.json"
+    file.write_bytes(amp().SerializeToString())
+    span = {"valid_from": as_text(now - timedelta(1)), "valid_until": as_text(now + timedelta(1))}
+    record.write_bytes(sign_record(record_of(file, gate.store.key(), asked=span["valid_from"], **span), ADA))
+    bring_in_dfm(gate, file, record, DfmWishes(morph=0.5))
+
+
 @pytest.fixture(scope="module")
 def both():
     pytest.importorskip("selenium", reason="selenium is not installed")
-    with running() as run, chromium() as page:
+    with running(an_imported_model) as run, chromium() as page:
         page.get(run.address)
         until(lambda: page.find_element("id", "phase").text in {"Live", "No swap"}, 40)
         until(lambda: page.find_elements("css selector", "#gallery img"), 40)
@@ -128,6 +145,28 @@ def test_knobs_are_turned_with_the_keyboard_alone(both):
     until(lambda: not run.desk.veiled)
     press(page, "#reset")
     until(lambda: run.desk.settings.feather == 4)
+
+
+def test_an_imported_model_has_its_morph(both):
+    """The slider is there while such a persona is worn, and turns what the network gets."""
+    from selenium.webdriver.common.keys import Keys
+
+    run, page = both
+    morph = page.find_element("id", "morph")
+    assert not morph.is_displayed()
+    press(page, '#gallery [data-name="ada"]')
+    until(morph.is_displayed, 40)
+    until(lambda: morph.get_attribute("aria-valuetext") == "50 %")
+    until(lambda: not run.desk._parts.quality.busy)
+    assert run.desk._parts.quality.worn.runtime._feeds["morph"][0, 0] == 0.5
+    page.execute_script("arguments[0].focus()", morph)
+    morph.send_keys(Keys.END)
+    until(lambda: run.desk.settings.morph == 1.0)
+    assert run.desk._parts.quality.worn.runtime._feeds["morph"][0, 0] == 1.0
+    press(page, '#gallery [data-name="vera"]')
+    until(lambda: not morph.is_displayed(), 40)
+    until(lambda: not run.desk._parts.quality.busy)
+    assert (run.desk.settings.persona, run.desk.settings.morph, run.desk.error) == ("vera", None, None)
 
 
 def test_the_own_face_is_shown_only_after_a_yes(both):
