@@ -48,6 +48,14 @@ class AugmentConfig:
     """Paired gain per channel, as exp(normal)."""
     input_colour: float = 0.03
     """Input-only gain per channel: skin tones differ between wearers, light must not be read from them alone."""
+    input_gamma: float = 0.0
+    """Input-only gamma, as exp(normal): darker and lighter skins in the same light."""
+    input_warp_px: float = 0.0
+    """Input-only smooth warp of the face and its mesh points: another face's proportions with the same expression.
+    Displacement of the warp's 5 x 5 knots; what would shift, turn or scale the whole is taken out."""
+    points_keep_chance: float = 0.0
+    """Share of warps that leave the mesh points where they were, and the truth is theirs: pixels of real faces look
+    foreign to a network of rendered ones, and Face Mesh then knows the expression better than they do."""
     blur_chance: float = 0.2
     low_resolution_chance: float = 0.2
     codec_chance: float = 0.25
@@ -86,6 +94,8 @@ class Tensors:
     second_points: Tensor | None = None
     """(N, P, 2) the same in ``second``."""
 
+
+_KNOTS = 5
 
 NEUTRAL = AugmentConfig(
     shift_px=0, turn_deg=0, scale=0, input_shift_px=0, input_turn_deg=0, input_scale=0, gain=0, offset=0, gamma=0,
@@ -126,11 +136,14 @@ def augment(
             if views is not None:
                 shake = _random_affine(rng, config.input_shift_px, config.input_turn_deg, config.input_scale)
                 cut = _cut(compose(move, shake), stored, margin, input_size, flip=flip)
-                tint = np.exp(rng.normal(0, config.input_colour, (1, 3)))
-                view = _u8(cv2.LUT(_warp(batch.inputs[i], cut, input_size), _table(table * tint)))
+                bend = _random_bend(rng, config.input_warp_px, input_size) if config.input_warp_px else None
+                follow = bend is not None and rng.random() >= config.points_keep_chance
+                view = _u8(cv2.LUT(_warp(batch.inputs[i], cut, input_size, bend), _table(_tinted(table, config, rng))))
                 views[i] = _disturb(view, config, rng)
                 if points is not None and batch.points is not None:
-                    points[which, i] = (transform(invert(cut), batch.points[i]) + 0.5) / input_size
+                    at = transform(invert(cut), batch.points[i])
+                    shift = _bent_by(bend, at) if bend is not None and follow else 0.0
+                    points[which, i] = (at + 0.5 - shift) / input_size
         cut = _cut(move, stored, margin, output_size, flip=flip)
         to_output = invert(cut)
         with_mask = _table(np.column_stack([table, np.linspace(0, 1, 256)]))
@@ -184,10 +197,51 @@ def _cut(move: F64, stored: int, margin: float, size: int, *, flip: bool) -> F64
     return compose(to_stored, compose(move, fraction))
 
 
-def _warp(picture: U8, cut: F64, size: int) -> U8:
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    warped = cv2.warpAffine(picture, cut, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return warped.astype(np.uint8, copy=False)
+def _warp(picture: U8, cut: F64, size: int, bend: F32 | None = None) -> U8:
+    """The cut's pixels; with ``bend`` (size, size, 2) each is taken from that far beside it, in pixels of the cut."""
+    if bend is None:
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        warped = cv2.warpAffine(picture, cut, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        return warped.astype(np.uint8, copy=False)
+    rows, columns = np.indices((size, size), np.float32)
+    x, y = bend[..., 0] + columns, bend[..., 1] + rows
+    linear, (dx, dy) = cut[:, :2].astype(np.float32), cut[:, 2].astype(np.float32)
+    to_x, to_y = linear[0, 0] * x + linear[0, 1] * y + dx, linear[1, 0] * x + linear[1, 1] * y + dy
+    bent = cv2.remap(picture, to_x, to_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return bent.astype(np.uint8, copy=False)
+
+
+def _random_bend(rng: np.random.Generator, warp_px: float, size: int) -> F32:
+    """(size, size, 2) smooth displacement in pixels that is no affine map of the whole."""
+    knots = rng.normal(0, warp_px * size / 128, (_KNOTS * _KNOTS, 2))
+    knots -= _AFFINE_OF_KNOTS @ knots
+    grid = knots.reshape(_KNOTS, _KNOTS, 2).astype(np.float32)
+    return np.asarray(cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC), np.float32)
+
+
+def _affine_of_knots() -> F64:
+    """(K, K) projection of the knots' displacements onto affine maps."""
+    y, x = np.indices((_KNOTS, _KNOTS), np.float64).reshape(2, -1) - (_KNOTS - 1) / 2
+    basis, _ = np.linalg.qr(np.column_stack([np.ones_like(x), x, y]))
+    return np.asarray(basis @ basis.T, np.float64)
+
+
+def _bent_by(bend: F32, at: F64) -> F64:
+    """(P, 2) how far the warp takes what lies at ``at`` (P, 2) pixels: x with x + bend(x) = at, in three steps."""
+    side = bend.shape[0]
+    shift = np.zeros_like(at)
+    for _ in range(3):
+        column, row = np.clip(np.rint(np.nan_to_num(at - shift)), 0, side - 1).astype(np.int64).T
+        shift = bend[row, column].astype(np.float64)
+    return shift
+
+
+def _tinted(table: F64, config: AugmentConfig, rng: np.random.Generator) -> F64:
+    """The curve (256, 3) of the paired light, seen on another skin."""
+    curve = table * np.exp(rng.normal(0, config.input_colour, (1, 3)))
+    if config.input_gamma:
+        curve = np.clip(curve, 0, 1) ** np.exp(rng.normal(0, config.input_gamma))
+    return np.asarray(curve, np.float64)
 
 
 def _light(rng: np.random.Generator, config: AugmentConfig) -> F64:
@@ -268,3 +322,4 @@ def _mirror_rows() -> NDArray[np.int64]:
 
 
 _MIRROR_68 = _mirror_rows()
+_AFFINE_OF_KNOTS = _affine_of_knots()

@@ -95,27 +95,60 @@ def test_equal_generators_give_equal_tensors_in_range(batch):
         assert float(tensor.max()) <= 1
 
 
-def test_mesh_points_move_with_the_input(batch):
-    """Marks on a grey picture, each of a colour of its own, are found where the points say."""
+@pytest.fixture
+def marked(batch):
+    """Grey pictures with three marks each, every mark of a colour of its own, where the points are."""
     points = np.stack([np.random.default_rng(i).uniform(10, 30, (3, 2)) for i in range(6)]).astype(np.float32)
     marked = np.full_like(batch.inputs, 128)
     for i, xy in enumerate(np.rint(points).astype(int)):
         for k, (x, y) in enumerate(xy):
             cv2.circle(marked[i], (int(x), int(y)), 1, [255 * (c == k) for c in range(3)], -1)
+    return replace(batch, inputs=marked, points=points)
+
+
+def marks_found(pictures, points):
+    """How many of the 18 marks have their colour where the points say; some are painted over or left the crop."""
+    near = 0
+    for i in range(6):
+        for k, (x, y) in enumerate(points[i].numpy() * 64 - 0.5):
+            column, row = round(float(x)), round(float(y))
+            if 1 <= column < 63 and 1 <= row < 63:
+                colour = to_pictures(pictures[i : i + 1])[0][row, column].astype(int)
+                near += colour.argmax() == k and np.ptp(colour) > 60
+    return near
+
+
+def test_mesh_points_move_with_the_input(batch, marked):
     moves = replace(NEUTRAL, shift_px=4, turn_deg=10, scale=0.05, input_shift_px=4, input_turn_deg=5)
-    found = cut(replace(batch, inputs=marked, points=points), moves, input_size=64, second=True)
+    found = cut(marked, moves, input_size=64, second=True)
     assert found.points.dtype == torch.float32
     assert not torch.equal(found.points, found.second_points)
-    for pictures, where in ((found.inputs, found.points), (found.second, found.second_points)):
-        near = 0
-        for i in range(6):
-            for k, (x, y) in enumerate(where[i].numpy() * 64 - 0.5):
-                column, row = round(float(x)), round(float(y))
-                if 1 <= column < 63 and 1 <= row < 63:
-                    colour = to_pictures(pictures[i : i + 1])[0][row, column].astype(int)
-                    near += colour.argmax() == k and np.ptp(colour) > 60
-        assert near >= 14  # of 18; some are painted over by another or left the crop
+    assert marks_found(found.inputs, found.points) >= 14
+    assert marks_found(found.second, found.second_points) >= 14
     assert found.points.shape == (6, 3, 2)
     assert cut(batch).points is None
     with pytest.raises(SettingsError, match="mirrored"):
-        cut(replace(batch, points=points), replace(NEUTRAL, flip_chance=0.5))
+        cut(marked, replace(NEUTRAL, flip_chance=0.5))
+
+
+def test_a_warp_bends_the_face_and_its_points_and_not_the_truth(marked):
+    straight, bent = (cut(marked, replace(NEUTRAL, input_warp_px=w), input_size=64) for w in (0, 6))
+    moved = (bent.points - straight.points).numpy() * 64
+    assert 1 < np.abs(moved).mean() < 6
+    assert np.ptp(moved, axis=1).mean() > 1  # no common shift
+    assert marks_found(bent.inputs, bent.points) >= 14 > marks_found(bent.inputs, straight.points)
+    assert torch.equal(bent.truths, straight.truths)
+
+
+def test_points_that_keep_their_place_are_those_of_the_truth(marked):
+    straight, bent = (
+        cut(marked, replace(NEUTRAL, input_warp_px=w, points_keep_chance=1), input_size=64) for w in (0, 9)
+    )
+    assert torch.allclose(bent.points, straight.points)
+    assert not torch.equal(bent.inputs, straight.inputs)
+
+
+def test_another_skin_is_in_the_input_alone(batch):
+    plain, darker = (cut(batch, replace(NEUTRAL, input_gamma=g)) for g in (0, 0.5))
+    assert torch.equal(plain.truths, darker.truths)
+    assert (plain.inputs - darker.inputs).abs().mean() > 0.02
