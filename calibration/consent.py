@@ -205,8 +205,8 @@ def sign_record(record: ConsentRecord, key: Ed25519PrivateKey) -> bytes:
 def read_record(data: bytes) -> SignedRecord:
     """A file's record, its signature checked. Every byte counts: there is one spelling of a record.
 
-    Raises RecordTamperedError when it is damaged, was changed or is of a newer version, and ConsentKeyError when it
-    was signed by another key than it names.
+    Raises RecordTamperedError when it is damaged, was changed or is of a newer version, ConsentMissingError for a
+    request, and ConsentKeyError when it was signed by another key than it names.
     """
     value = _envelope(data, FORMAT, {"record", "signature"})
     try:
@@ -270,6 +270,12 @@ def _envelope(data: bytes, kind: str, fields: set[str]) -> dict[str, Any]:
         raise _tampered(f"{len(data)} bytes, {MAX_BYTES} are allowed")
     try:
         value = strict_object(data)
+        if kind == FORMAT and value.keys() == {"format", "version", "record"} and value["format"] == REQUEST_FORMAT:
+            raise ConsentMissingError(
+                "this is a request, nobody has signed it yet",
+                hint="the person signs it: personacam consent sign FILE.request.json --key KEY.pem; bring in what comes"
+                " of that",
+            )
         if value.keys() != {"format", "version", *fields} or value["format"] != kind:
             raise ValueError(f"it is no {kind}")
         if value["version"] != VERSION:

@@ -38,10 +38,11 @@ def in_words(record: ConsentRecord) -> list[str]:
         lines.append(f"It can be taken back at any time: {_listed(list(record.revocation))}, or with a signed file.")
     else:
         lines.append("It can be taken back at any time with a signed file.")
-    lines.append(f"Key of {record.enroller.name}: {fingerprint(record.enroller.key)}.")
+    lines.append(f"Key of {record.enroller.name}, who makes it: {fingerprint(record.enroller.key)}.")
     if record.subject.key == OPEN_KEY:
         return [*lines, "It is not signed; the key of the person who signs comes with the signature."]
-    lines.append(f"Key of {record.subject.name}: {fingerprint(record.subject.key)}; compare it with the person.")
+    key = fingerprint(record.subject.key)
+    lines.append(f"Key of {record.subject.name}, who is shown: {key}; compare it with the person.")
     return [*lines, f"Number of this record: {record.digest()[:16]}."]
 
 

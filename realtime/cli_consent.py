@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import sys
 from datetime import datetime, timedelta, timezone
@@ -13,6 +14,7 @@ import typer
 from engines.errors import ConsentError, SettingsError
 from engines.files import read_limited, write_atomic
 from realtime.console import errors_explained, print_json, say
+from realtime.persona_names import proper_name
 
 if TYPE_CHECKING:
     from calibration.consent import ConsentRecord
@@ -51,17 +53,6 @@ def _store() -> ConsentStore:
     return gatekeeper().store
 
 
-def _passphrase(file: Path | None, *, twice: bool = False) -> str:
-    if file is not None:
-        try:
-            return read_limited(file, 4096).decode().rstrip("\r\n")
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"the passphrase file {file} cannot be read: {error}", hint="check the path") from error
-    if not sys.stdin.isatty():
-        raise SettingsError("nobody is there to type the passphrase", hint="pass --passphrase-file")
-    return str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=twice))
-
-
 def confirmed(question: str, *, yes: bool) -> None:
     """Raise SettingsError unless somebody says yes."""
     if not yes and not (sys.stdin.isatty() and typer.confirm(question, default=False)):
@@ -84,9 +75,10 @@ def key(
     """Make the key of a person who wants to consent, on their own device. It stays with them."""
     with errors_explained(as_json=as_json):
         from calibration.consent import fingerprint
-        from calibration.consent_keys import make_key, public_hex
+        from calibration.consent_keys import public_hex
+        from realtime.passphrase import new_key
 
-        public = public_hex(make_key(out, _passphrase(passphrase_file, twice=True)))
+        public = public_hex(new_key(out, passphrase_file))
     say(f"{out}: keep it and its passphrase; without them a consent cannot be taken back, only run out")
     say(f"the key is {fingerprint(public)}; its public half: {public}")
     if as_json:
@@ -135,6 +127,8 @@ def request(
         from calibration.consent_keys import public_hex
         from calibration.consent_words import in_words
 
+        proper_name(persona)
+        _known_purposes(purpose)
         now = datetime.now(timezone.utc)
         begin = _time(valid_from, "--from") if valid_from else now
         end = _time(valid_until, "--until") if valid_until else begin + timedelta(days=days)
@@ -154,6 +148,13 @@ def request(
     say(f"{target}: give it to {subject} to sign: personacam consent sign {target.name} --key KEY.pem", "bold")
     if as_json:
         print_json({"request": str(target), "record": record.model_dump(mode="json")})
+
+
+def _known_purposes(given: list[str]) -> None:
+    from calibration.consent import PURPOSES
+
+    if unknown := [purpose for purpose in given if purpose not in PURPOSES]:
+        raise SettingsError(f"{unknown[0]!r:.40} is none of the purposes", hint=f"choose from {', '.join(PURPOSES)}")
 
 
 def _time(text: str, option: str) -> datetime:
@@ -193,15 +194,15 @@ def sign(
     """Read what is asked of you, and sign it with your own key. Best done on your own device."""
     with errors_explained(as_json=as_json):
         from calibration.consent import read_record, read_request, sign_record
-        from calibration.consent_keys import load_key
         from calibration.consent_words import in_words
+        from realtime.passphrase import opened_key
 
         record = read_request(_bytes(request_file))
         target = out or request_file.with_name(f"{record.persona}.consent.json")
         for line in in_words(record):
             say(line)
         confirmed(f"{record.subject.name}, is that you, and do you agree?", yes=yes)
-        data = sign_record(record, load_key(key_file, _passphrase(passphrase_file)))
+        data = sign_record(record, opened_key(key_file, passphrase_file))
         _write(target, data)
         digest = read_record(data).digest
     say(f"{target}: signed, number {digest[:16]}; send it back: personacam consent import {target.name}", "bold")
@@ -214,7 +215,9 @@ def _bytes(path: Path) -> bytes:
 
     try:
         return read_limited(path, MAX_BYTES)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}", hint="check the path") from error
+    except ValueError as error:
         raise SettingsError(f"{path} cannot be read: {error}", hint="check the path") from error
 
 
@@ -241,9 +244,21 @@ def import_record(
             store.log.append("consent", signed.record.persona, {"consent": signed.digest}, utc_now())
             for line in in_words(signed.record):
                 say(line)
+            say(what_follows(signed.record), "bold")
             report = {"digest": signed.digest, "persona": signed.record.persona}
     if as_json:
         print_json(report)
+
+
+def what_follows(record: ConsentRecord) -> str:
+    """The command that comes after a record was brought in."""
+    sources = " ".join(f"--source {quoted(media.name)}" for media in record.footage)
+    return f"brought in; next: personacam train persona {record.persona} {sources}"
+
+
+def quoted(path: object) -> str:
+    """As it can be typed in a shell of any system."""
+    return f'"{path}"' if re.search(r"[^\w./\\:~+,@=-]", str(path)) else str(path)
 
 
 def _revocations(data: bytes) -> Any:
@@ -343,16 +358,16 @@ def revoke(
     """Take a consent back. Publish the list, and send the file to everybody who has the persona."""
     with errors_explained(as_json=as_json):
         from calibration.consent_gates import utc_now
-        from calibration.consent_keys import load_key
         from calibration.consent_revocation import revoke as sign_revocation
         from calibration.consent_revocation import write_list
         from engines.strict_json import canonical
+        from realtime.passphrase import opened_key
 
         store = _store()
         record = store.find(which).record
         target = out or Path(f"{record.persona}.revocation.json")
         confirmed(f"Take back the consent of {record.subject.name} for {record.persona}?", yes=yes)
-        signer = load_key(key_file, _passphrase(passphrase_file))
+        signer = opened_key(key_file, passphrase_file)
         data = sign_revocation(None if everything else record.digest(), signer, utc_now())
         revocation = store.add_revocation(data)
         if not revocation.covers(record):

@@ -16,9 +16,10 @@ from rich.progress import Progress as Bars
 from rich.table import Column
 
 from engines.errors import ConsentFootageError, ConsentMissingError, SettingsError
-from realtime.cli_consent import gatekeeper
+from realtime.cli_consent import gatekeeper, quoted
 from realtime.cli_train import kept
 from realtime.console import console, duration, errors_explained, print_json, say
+from realtime.persona_names import proper_name
 
 if TYPE_CHECKING:
     from calibration.consent_gates import Gatekeeper
@@ -79,6 +80,7 @@ def enroll(
         from calibration.enrollment import EnrollOptions
         from realtime.session import data_folder
 
+        proper_name(name)
         options = EnrollOptions(frames=frames, size=size, every=every, stop_when_enough=not whole)
         folder = out or data_folder() / "enrolled" / name
         cameras = [spec for spec in source if _is_camera(spec)]
@@ -134,11 +136,14 @@ def _extract(
 
 def ask_for_it(name: str, paths: Sequence[Path]) -> str:
     """The commands that bring the missing consent, ready to be copied."""
-    footage = " ".join(f"--footage {path}" for path in paths)
+    footage = " ".join(f"--footage {quoted(path)}" for path in paths)
+    key = f"{name}.pem"
     return (
-        "the person who is shown has to agree, you yourself too; three commands:\n"
-        f"       personacam consent request {name} --subject NAME --enroller YOU --purpose stream {footage}\n"
-        f"       personacam consent sign {name}.request.json --key KEY.pem     (consent key KEY.pem makes one)\n"
+        "the person who is shown has to agree, you yourself too:\n"
+        f"       personacam consent key {key}        (their key, behind a passphrase; once)\n"
+        f"       personacam consent request {name} --subject NAME --enroller YOU --purpose stream --purpose recording"
+        f" {footage}\n"
+        f"       personacam consent sign {name}.request.json --key {key}\n"
         f"       personacam consent import {name}.consent.json"
     )
 
@@ -155,7 +160,7 @@ def _tell(done: Enrollment, paths: Sequence[Path]) -> None:
     if done.missing:
         say(f"hardly seen: {', '.join(done.missing)}; the persona will be weakest there", "yellow")
     say(f"{done.picture}: the coverage as a picture")
-    sources = " ".join(f"--source {path}" for path in paths)
+    sources = " ".join(f"--source {quoted(path)}" for path in paths)
     say(f"next: personacam train persona {done.name} {sources}", "bold")
 
 
@@ -196,7 +201,7 @@ def _record(
     say(f"{target}: {made.frames} frames, {duration(made.seconds)}, {made.coverage.share:.0%} of what is wanted")
     if missing:
         say(f"still missing: {'; '.join(missing)}. Record once more for more, or go on", "yellow")
-    say(f"now {ask_for_it(name, [target])}\n       personacam enroll {name} --source {target}", "bold")
+    say(f"now {ask_for_it(name, [target])}\n       personacam train persona {name} --source {quoted(target)}", "bold")
     if as_json:
         print_json(
             {"recording": str(target), "frames": made.frames, "seconds": round(made.seconds, 1),

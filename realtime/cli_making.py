@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from realtime.cli_enroll import ask_for_it, bring_in
 from realtime.cli_train import kept, need_packages
 from realtime.cli_train_stages import Device, DeviceName, JsonFlag, Minutes, ModeName, Seed, Steps, device_of
 from realtime.console import console, duration, errors_explained, print_json, say
+from realtime.persona_names import proper_name
 
 if TYPE_CHECKING:
     from calibration.consent_gates import Gatekeeper
@@ -152,9 +152,7 @@ def _making(name: str, folder: Path | None, out: Path | None, learning: Learning
     from engines.universal_bundle import shipped_universal
     from realtime.session import data_folder
 
-    if not re.fullmatch(r"[a-z0-9-]{1,40}", name):
-        raise SettingsError(f"{name[:60]!r} cannot be a persona's name",
-                            hint="use small letters, digits and hyphens, at most 40")  # fmt: skip
+    proper_name(name)
     if out is not None and (out.suffix != SUFFIX or out.stem != name):
         raise SettingsError(f"{out} is no file of the persona {name}", hint=f"call it {name}{SUFFIX}")
     universal = learning.universal or shipped_universal()

@@ -37,7 +37,16 @@ class TieredStore(PersonaStore):
 
         Raises PersonaNotFoundError with the nearest name or the tiers that there are.
         """
-        first = super().find(name_or_path)
+        try:
+            first = super().find(name_or_path)
+        except PersonaNotFoundError as error:
+            begun = [enrolled for f in self._all if (enrolled := f.parent / "enrolled" / str(name_or_path)).is_dir()]
+            if begun and Path(name_or_path).name == str(name_or_path):
+                raise PersonaNotFoundError(
+                    f"the persona {str(name_or_path)!r} is not finished; so far there is {begun[0]}",
+                    hint=f"personacam train persona {name_or_path} --source FILE goes on with it",
+                ) from error
+            raise
         if tier is None:
             return first
         copies = self.copies(str(name_or_path)) or [first]

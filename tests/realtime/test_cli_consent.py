@@ -51,7 +51,10 @@ def test_from_the_request_to_the_revocation(call, tmp_path: Path) -> None:
     assert record["subject"] == {"name": "Ada Example", "key": made["public"]}
     assert WORDS not in (tmp_path / "ada.pem").read_text()
 
-    assert last(call("consent", "import", "ada.consent.json", "--json"))["digest"] == signed["digest"]
+    assert "nobody has signed it yet" in call("consent", "import", "ada.request.json", status=1).output
+    brought = call("consent", "import", "ada.consent.json", "--json")
+    assert last(brought)["digest"] == signed["digest"]
+    assert "next: personacam train persona ada --source ada.mp4" in brought.output
     shown = call("consent", "show", "ada", "--json")
     assert last(shown)["records"][0]["standing"].startswith("Valid now")
     call("consent", "list-file", "list.json")
@@ -67,11 +70,15 @@ def test_from_the_request_to_the_revocation(call, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((*REQUEST, "--purpose", "fun"), "purposes"),
+        ((*REQUEST, "--purpose", "fun"), "none of the purposes"),
+        (("consent", "request", "Ada L", *REQUEST[3:]), "for example ada-l"),
+        (("consent", "request", "kofi", *REQUEST[3:]), "come with personacam"),
         ((*REQUEST, "--until", "tomorrow"), "--until"),
         ((*REQUEST, "--revocation", "http://example.org"), "revocation"),
         (("consent", "sign", "none.json", *SIGNING), "none.json"),
         (("consent", "import", "ada.mp4"), "consent record is damaged"),
+        (("consent", "import", "gone.json"), "gone.json cannot be read: No such file"),
+        (("consent", "key", "pass.txt", "--passphrase-file", "pass.txt"), "already"),
         (("consent", "show", "bea"), "bea"),
         (("consent", "key", "short.pem"), "passphrase"),
         (("audit", "restart"), "not confirmed"),

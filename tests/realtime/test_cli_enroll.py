@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from calibration.enrollment import Enrollment
 from realtime.cli import app
-from realtime.cli_enroll import coverage_lines
+from realtime.cli_enroll import ask_for_it, coverage_lines
 
 
 @pytest.fixture
@@ -34,6 +34,12 @@ def test_missing_consent_is_answered_with_the_commands_that_bring_it(call):
     assert "personacam consent request ada" in hint
     assert "--footage ada.mp4" in hint
     assert "personacam consent import ada.consent.json" in hint
+    assert hint.index("consent key ada.pem") < hint.index("consent request")  # in the order in which they are typed
+
+
+def test_a_path_with_a_space_is_quoted_and_a_wrong_name_comes_first(call):
+    assert '--footage "my clip.mp4"' in ask_for_it("ada", [Path("my clip.mp4")])
+    assert "cannot be a persona's name" in call("Ada L", "-s", "ada.mp4", status=1).stderr
 
 
 def test_a_dry_run_says_what_and_does_nothing(call, tmp_path):

@@ -78,3 +78,10 @@ def test_real_files_say_their_tier(tmp_path):
     (tmp_path / "y.persona").write_text(json.dumps({}))
     assert TieredStore([tmp_path]).tiers("x") == {"tiny": tmp_path / "x.persona"}
     assert tier_of(tmp_path / "y.persona") is None
+
+
+def test_a_persona_that_was_begun_says_how_it_goes_on(store, folders):
+    (folders / "enrolled" / "ver").mkdir(parents=True)
+    with pytest.raises(PersonaNotFoundError, match="not finished") as caught:
+        store.find("ver")
+    assert "train persona ver" in caught.value.hint
