@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
@@ -140,13 +140,21 @@ def _crops(renderer: Renderer, job: ShardJob, states: tuple[int, ...]) -> Iterat
         as_persona=person.role == "persona",
         options=replace(job.options, style=person.style or job.options.style),
     )
-    return _as_seen(crops) if job.options.seen_mesh else crops
+    share = job.options.seen_share
+    if not share:
+        return crops
+    chance = 1.0 if person.split == "val" else share
+    wanted = (np.random.default_rng([state, 109, *person.name.encode()]).random() < chance for state in states)
+    return _as_seen(crops, wanted)
 
 
-def _as_seen(crops: Iterator[CropTruth]) -> Iterator[CropTruth]:
-    """The crops with the mesh that Face Mesh sees in them, NaN where it sees no face."""
+def _as_seen(crops: Iterator[CropTruth], wanted: Iterable[bool]) -> Iterator[CropTruth]:
+    """The crops, those that are ``wanted`` with the mesh that Face Mesh sees in them, NaN where it sees no face."""
     with closing(load_facemesh()) as facemesh:
-        for crop in crops:
+        for crop, seen in zip(crops, wanted, strict=True):
+            if not seen:
+                yield crop
+                continue
             truth = crop.extras["mesh"]
             found = look(facemesh, crop.pixels, truth)
             mesh = np.full_like(truth, np.nan) if found is None else found[:, :2].astype(np.float32)

@@ -47,8 +47,9 @@ class CropOptions:
     """Without the camera's noise, blur and codec; personas are always clean."""
     extras: tuple[str, ...] = ()
     """Which of EXTRAS to keep."""
-    seen_mesh: bool = False
-    """``mesh`` is what Face Mesh sees in a rendered set, NaN where it sees no face, instead of the points' truth."""
+    seen_share: float = 0.0
+    """Share of a rendered set's faces whose ``mesh`` is what Face Mesh sees, NaN where it sees no face; the others' is
+    the points' truth."""
 
 
 @dataclass(frozen=True)

@@ -89,11 +89,12 @@ def test_the_gallerys_mesh_is_what_face_mesh_sees(renderer):
     who = GalleryPlan(wearers=1).parts()[-1].who
     seen, true = (
         next(iter(shoot_crops(renderer, who, [state], as_persona=False, options=options)))
-        for options in (GalleryPlan().options(), replace(GalleryPlan().options(), seen_mesh=False))
+        for options in (GalleryPlan().options(), replace(GalleryPlan().options(), seen_share=0.0))
     )
     assert np.array_equal(seen.extras["mesh"], true.extras["mesh"])  # the renderer knows nothing of Face Mesh
     blank = replace(true, pixels=np.full_like(true.pixels, 128))
-    found, missed = dataset._as_seen(iter([true, blank]))
+    found, missed, kept = dataset._as_seen(iter([true, blank, true]), [True, True, False])
+    assert kept is true
     assert found.extras["mesh"].shape == (468, 2)
     distance = np.linalg.norm(found.extras["mesh"] - true.extras["mesh"], axis=1)
     assert 0.1 < distance.mean() < 0.08 * true.pixels.shape[0]
