@@ -33,7 +33,7 @@ def main() -> None:
     """Serve until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the live process, which then closes this one's input
     if hasattr(os, "nice"):  # not on Windows, where whoever starts this says so
-        os.nice(10)
+        os.nice(5)
     source, out = sys.stdin.buffer, sys.stdout
     sys.stdout = sys.stderr  # what any library prints must not look like a command
     hello = Hello.model_validate_json(source.readline(MAX_LINE_BYTES))

@@ -175,11 +175,11 @@ class Watcher:
     def _fixed(self) -> dict[Knob, str]:
         fixed: dict[Knob, str] = {}
         if self._parts.quality.worn.persona.manifest.code_reference is None:
-            fixed["strength"] = "this persona's file does not know its neutral face"
+            fixed["strength"] = "This persona's file does not know its neutral face"
         if self._parts.pipeline.stages.label is None:
-            fixed["label_position"] = "the label is off: --label"
+            fixed["label_position"] = "The label is off: --label"
         if not self._desk.settings.smooth:
-            fixed["smoothing"] = "smoothing is off: --smooth"
+            fixed["smoothing"] = "Smoothing is off: --smooth"
         return fixed
 
     def _warnings(self, settings: Settings, covered: str | None, lost: int, sent: int) -> list[str]:

@@ -229,6 +229,7 @@ function showFigures(next) {
   if (now - figuresAt < FIGURES_EVERY_MS && next.phase !== "ended") return;
   figuresAt = now;
   setText($("fps"), next.fps.toFixed(1));
+  setText($("rate"), next.fps > 0 ? `${next.fps.toFixed(1)} fps` : "");
   setText($("p50"), ms(next.latency.p50));
   setText($("p99"), ms(next.latency.p99));
   const all = next.frames.sent + next.frames.dropped;
@@ -269,7 +270,7 @@ function showPersona(next) {
   const what = `${worn.title}. Computed by ${RUNTIMES[worn.runtime] ?? worn.runtime}, ${worn.precision}.`;
   setText($("worn"), next.changing === null || next.changing === worn.name ? what : `Putting on ${next.changing} …`);
   const tier = $("tier");
-  const tiers = worn.tiers.length ? worn.tiers : [worn.tier];
+  const tiers = worn.tiers.includes(worn.tier) ? worn.tiers : [worn.tier];
   if (tier.dataset.tiers !== tiers.join()) {
     tier.dataset.tiers = tiers.join();
     tier.replaceChildren(...tiers.map((name) => new Option(name[0].toUpperCase() + name.slice(1), name)));
