@@ -1,8 +1,8 @@
 """Preview pictures between the live process and its companion: shared memory, three slots, the newest wins.
 
-Whoever looks asks for a picture by counting ``WANTED`` up; the live process makes one at the next frame, and at most
-RATE_HZ times a second, half as often while the frames need all the time there is. So nothing is computed while nobody
-looks, and a slow viewer asks less often.
+Whoever looks asks for a picture by counting ``WANTED`` up; the live process makes one at the next frame, and about
+RATE_HZ times a second at most, half as often while the frames need all the time there is. So nothing is computed while
+nobody looks, and a slow viewer asks less often.
 
     header   8 numbers: wanted, view, newest slot + 1, width, height, milliseconds between pictures, …
     slot     8 numbers: begun, finished, frame index, view, covered, … ; the wearer's picture, the outgoing one
@@ -25,6 +25,10 @@ from engines.types import U8
 
 RATE_HZ = 10.0
 BUSY_RATE_HZ = 5.0
+_EARLY = 0.9
+"""A picture is due after so much of the time between two: every third frame of 30 a second, though some come early."""
+_ASK_EARLY_S = 0.03
+"""A frame before it is due, so that the one that is due has been asked for."""
 MAX_SIZE = (960, 540)
 """A preview is the picture halved until it fits."""
 SLOTS = 3
@@ -89,7 +93,7 @@ class _Shared:
         self.memory = memory
         self.head: NDArray[np.int64] = np.ndarray((_NUMBERS,), np.int64, memory.buf)
         if size is not None:
-            self.head[:] = (0, 0, 0, size[0], size[1], 1e3 / RATE_HZ, 0, 0)
+            self.head[:] = (0, 0, 0, size[0], size[1], _EARLY * 1e3 / RATE_HZ, 0, 0)
         width, height = int(self.head[_WIDTH]), int(self.head[_HEIGHT])
         if width < 1 or height < 1 or _bytes((width, height)) > memory.size:
             raise ValueError(f"shared memory of {memory.size} bytes is too small for {width} x {height}")
@@ -130,7 +134,7 @@ class PreviewWriter:
 
     def hurry(self, *, busy: bool) -> None:
         """``busy``: the frames need all the time there is."""
-        self._shared.head[_EVERY_MS] = 1e3 / (BUSY_RATE_HZ if busy else RATE_HZ)
+        self._shared.head[_EVERY_MS] = _EARLY * 1e3 / (BUSY_RATE_HZ if busy else RATE_HZ)
 
     def offer_before(self, pixels: U8, index: int) -> None:
         """What the camera sees, (H, W, 3), if somebody looks at it; ``offer`` of the same frame follows."""
@@ -177,8 +181,9 @@ class PreviewReader:
         self._seen, self._seen_s = 0, 0.0
 
     def due_s(self) -> float:
-        """Seconds until there can be another picture than the newest that was given out."""
-        return max(0.0, self._seen_s + float(self._shared.head[_EVERY_MS]) / 1e3 - time.monotonic())
+        """Seconds until it is time to ask for another picture than the newest that was given out."""
+        every_s = float(self._shared.head[_EVERY_MS]) / 1e3
+        return max(0.0, self._seen_s + every_s - _ASK_EARLY_S - time.monotonic())
 
     def ask(self, view: View) -> None:
         """A newer picture, please."""

@@ -182,6 +182,7 @@ function show(next) {
   const first = state === null;
   state = next;
   if (began === null) began = { ...next.knobs };
+  if (document.hidden && !first) return; // drawn when somebody looks again
   showPhase(next.phase === "running" && next.covered_now !== null ? "covered" : next.phase);
   const veiled = next.phase === "veiled";
   press($("veil"), veiled);
@@ -428,7 +429,11 @@ $("ask").addEventListener("cancel", (event) => { event.preventDefault(); answere
 $("view-on").addEventListener("click", () => { previewOn = !previewOn; choosePreview(); });
 $("view-split").addEventListener("click", () => { view = view === "split" ? "after" : "split"; choosePreview(); });
 $("split-at").addEventListener("input", draw);
-document.addEventListener("visibilitychange", () => { asked = 0; askPreview(); });
+document.addEventListener("visibilitychange", () => {
+  asked = 0;
+  askPreview();
+  if (!document.hidden && state !== null && socket?.readyState === WebSocket.OPEN) show(state);
+});
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || event.repeat || $("ask").open) return;
   if (event.target.closest("select, input[type=number]")) return;

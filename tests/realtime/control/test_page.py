@@ -204,6 +204,30 @@ def test_a_dock_has_room_for_everything(both):
     assert all(node.get("name", {}).get("value") for node in controls)
 
 
+def test_a_hidden_page_draws_nothing(both):
+    _, page = both
+    page.execute_script(
+        "window.drawn = {hidden: 0, seen: 0, times: 0};"
+        "addEventListener('visibilitychange', () => { drawn.times += document.hidden; });"
+        "window.watching = new MutationObserver(() => { drawn[document.hidden ? 'hidden' : 'seen'] += 1; });"
+        "watching.observe(document.querySelector('main'), {subtree: true, attributes: true, childList: true});"
+    )
+    here = page.current_window_handle
+    until(lambda: page.execute_script("return drawn.seen") > 5)
+    page.switch_to.new_window("tab")
+    try:
+        page.get("about:blank")
+        time.sleep(1.0)
+    finally:
+        page.close()
+        page.switch_to.window(here)
+    drawn = page.execute_script("watching.disconnect(); return drawn")
+    assert drawn["times"] == 1
+    assert drawn["hidden"] <= 2  # what was on its way
+    index = page.find_element("id", "picture").get_attribute("data-index")
+    until(lambda: page.find_element("id", "picture").get_attribute("data-index") != index)
+
+
 def test_another_site_cannot_read_or_steer(both):
     """From a page of another origin in the same browser: with the address, but without being the page."""
     run, page = both
