@@ -195,7 +195,7 @@ class GalleryPlan:
     """Names of ``gallery()``; empty takes all."""
     states: int = 2000
     states_per_persona: int = 600
-    wearers: int = 200
+    wearers: int = 330
     states_per_wearer: int = 40
     validation_wearers: int = 12
     validation_states: int = 96

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from engines.adversary import reversal_strength
-from engines.augment import MILD, AugmentConfig
+from engines.augment import MILD_ENCODER, AugmentConfig
 from engines.course import Course, ProgressCallback, Stopped
 from engines.distributed import Team, interruptible, joined
 from engines.errors import SettingsError
@@ -154,12 +154,12 @@ OPERATIONAL = (
 
 
 def mildly(usual: UniversalConfig) -> UniversalConfig:
-    """The same for the end of a training, on the weights of a run at the usual strengths: see ``augment.MILD``.
+    """The same for the end of a training, on the weights of a run at the usual strengths: see ``augment.MILD_ENCODER``.
 
     Checks of the code are dear and have done their work; more of the pairs are of personas.
     """
     return replace(
-        usual, augment=MILD, points=MILD_POINTS, learning_rate=0.6 * usual.learning_rate, wearers_too=0.15,
+        usual, augment=MILD_ENCODER, points=MILD_POINTS, learning_rate=0.6 * usual.learning_rate, wearers_too=0.15,
         cycle_every=8, consistency_every=8,
     )  # fmt: skip
 

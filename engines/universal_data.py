@@ -50,7 +50,7 @@ class PointsNoise:
     """Share of samples with a grey picture: pose and expression must survive pixels that look foreign."""
 
 
-MILD_POINTS = PointsNoise(jitter=0.003, shift=0.003, strong_chance=0.05, drop_points=0.15, drop_picture=0.04)
+MILD_POINTS = PointsNoise(jitter=0.003, shift=0.003, strong_chance=0.05, drop_points=0.12, drop_picture=0.08)
 """For the end of a training, beside ``augment.MILD``."""
 
 

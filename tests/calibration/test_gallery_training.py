@@ -12,7 +12,7 @@ from calibration.gallery import gallery
 from calibration.gallery_training import GalleryHooks, GalleryRecipe, package_gallery, plan_of, recipe, train_gallery
 from calibration.plan import GalleryPlan, PeoplePlan
 from engines import checkpoint
-from engines.augment import MILD, AugmentConfig
+from engines.augment import MILD_ENCODER, AugmentConfig
 from engines.errors import DataError, TrainingError
 from engines.mesh_subset import MESH_SUBSET
 from engines.network import NetworkConfig
@@ -54,7 +54,7 @@ def test_the_recipe_of_a_tier():
     assert (made.plan.seed, made.universal.seed, made.polish.seed) == (5, 5, 5)
     assert made.first is not None
     assert (made.first.max_minutes, made.universal.max_minutes, made.polish.max_minutes) == (54, 36, 3)
-    assert (made.first.augment, made.universal.augment) == (AugmentConfig(), MILD)
+    assert (made.first.augment, made.universal.augment) == (AugmentConfig(), MILD_ENCODER)
     assert (made.universal.network.tier, made.universal.network.mesh_points) == ("small", len(MESH_SUBSET))
 
 
