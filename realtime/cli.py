@@ -295,16 +295,18 @@ def personas_show(
     tier: Annotated[str | None, typer.Option(help="tiny, small or base.", show_default="smallest")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Everything a persona says about itself: who it is, who consented, how it was trained, how good it is."""
+    """What a persona says about itself: who it is, who consented, how it was trained, how good it is; --json: all."""
     from calibration.consent_gates import shown_only
     from engines.persona import read_persona
+    from realtime.persona_words import about
     from realtime.session import persona_store
 
     with errors_explained():
         persona = read_persona(persona_store().find(name, tier), admit=shown_only)
         value = persona.manifest.model_dump(mode="json") | {"sha256": persona.sha256, "report": persona.report}
         value |= cli_consent.tell(persona)
-    console.print_json(data=value)
+        for line in about(persona):
+            say(line)
     if as_json:
         print_json(value)
 

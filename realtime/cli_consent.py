@@ -328,10 +328,6 @@ def tell(persona: Persona) -> dict[str, Any]:
     except ConsentError as error:
         digest, text = None, error.message
         say(f"{error.message}\n  -> {error.hint}", "red")
-    from calibration.making_words import in_words, made_of
-
-    for line in filter(None, (made_of(persona.report), in_words(persona.report))):
-        say(line)
     return {"consent": {"digest": digest, "standing": text}}
 
 

@@ -41,6 +41,9 @@ _CALM_S = 0.7
 """The line changes no more often: somebody has to read it while they move."""
 _BLOCKS = "·▁▂▃▄▅▆▇█"
 _LOG_STEP = 0.1
+_MOST_NAMED = 8
+_LITTLE = 0.5
+"""Of what is wanted; below it there is a warning."""
 
 
 def enroll(
@@ -158,10 +161,29 @@ def _tell(done: Enrollment, paths: Sequence[Path]) -> None:
     left_out = ", ".join(f"{n} {why}" for why, n in sorted(done.skipped.items(), key=lambda item: -item[1])[:4])
     say(f"{done.frames} faces of {done.seen} frames; left out: {left_out or 'none'}")
     if done.missing:
-        say(f"hardly seen: {', '.join(done.missing)}; the persona will be weakest there", "yellow")
+        say(f"hardly seen: {some_of(done.missing)}; the persona will be weakest there", "yellow")
+    say_if_little(done)
     say(f"{done.picture}: the coverage as a picture")
     sources = " ".join(f"--source {quoted(path)}" for path in paths)
     say(f"next: personacam train persona {done.name} {sources}", "bold")
+
+
+def some_of(missing: Sequence[str]) -> str:
+    """The first ones, and how many more: a list that is read to its end."""
+    more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+    return ", ".join(missing[:_MOST_NAMED]) + more
+
+
+def say_if_little(done: Enrollment) -> None:
+    """Before minutes of training: footage that shows too little makes a persona that disappoints."""
+    if done.share >= _LITTLE:
+        return
+    why = max(done.skipped, key=lambda fault: done.skipped[fault], default="")
+    mostly = f"; most frames were left out: {why}" if done.skipped and done.skipped[why] > done.seen / 2 else ""
+    say(
+        f"this is little, {done.share:.0%} of what is wanted{mostly}. A better recording is worth more than training:"
+        f" personacam enroll {done.name} --source 0 tells you what is missing while you record", "yellow",
+    )  # fmt: skip
 
 
 def coverage_lines(bins: Sequence[dict[str, Any]]) -> list[str]:
@@ -218,11 +240,13 @@ def _board(what: str, *, timed: bool = False) -> Iterator[Callable[[EnrollProgre
     )  # fmt: skip
     began, changed, logged = time.monotonic(), 0.0, -1.0
     before: int | None = None
-    with Bars(*columns, console=console) as bars:
-        task = bars.add_task(what, total=1.0, note="", visible=False)
+    bars = Bars(*columns, console=console)
+    task = bars.add_task(what, total=1.0, note="", visible=False)
+    try:
 
         def progress(p: EnrollProgress) -> None:
             nonlocal before, changed, logged
+            bars.start()  # not before the first frame: a refusal leaves no empty line
             now = time.monotonic()
             before = p.seen - 1 if before is None else before
             if now - changed >= _CALM_S:
@@ -236,3 +260,6 @@ def _board(what: str, *, timed: bool = False) -> Iterator[Callable[[EnrollProgre
                 say(f"{p.share:.0%}: {p.kept} kept of {p.seen} frames; {p.problem or p.prompt}")
 
         yield progress
+    finally:
+        if bars.live.is_started:  # stopping what never began prints an empty line too
+            bars.stop()

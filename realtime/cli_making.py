@@ -14,7 +14,7 @@ from rich.progress import Progress as Bars
 
 from engines.errors import ConsentFootageError, ConsentMissingError, SettingsError
 from realtime.cli_consent import gatekeeper
-from realtime.cli_enroll import ask_for_it, bring_in
+from realtime.cli_enroll import ask_for_it, bring_in, say_if_little, some_of
 from realtime.cli_train import kept, need_packages
 from realtime.cli_train_stages import Device, DeviceName, JsonFlag, Minutes, ModeName, Seed, Steps, device_of
 from realtime.console import console, duration, errors_explained, print_json, say
@@ -176,13 +176,16 @@ def extraction(
         from realtime.enroll_session import enroll_files
 
         def progress(p: EnrollProgress) -> None:
-            tell(Step("faces", min(p.share, 0.999), None, f"{p.kept} kept of {p.seen} frames  {p.problem or p.prompt}"))
+            wanted = f"wanted: {p.prompt}" if p.prompt else ""
+            tell(Step("faces", min(p.share, 0.99), None, f"{p.kept} kept of {p.seen} frames  {p.problem or wanted}"))
 
         done = enroll_files(sources, making.name, making.folder, gate, options=options, progress=progress)
         if done.stopped == "interrupted":
             return None
-        missing = f"; hardly seen: {', '.join(done.missing)}" if done.missing else ""
+        missing = f"; hardly seen: {some_of(done.missing)}" if done.missing else ""
         say(f"faces: {done.frames} kept of {done.seen} frames, {done.share:.0%} of what is wanted{missing}")
+        say(f"{done.picture}: what was seen, as a picture")
+        say_if_little(done)
         if found is not None:
             found({"kept": done.frames, "seen": done.seen, "share": done.share, "missing": list(done.missing)})
         return done.faceset
@@ -199,12 +202,14 @@ def _board(making: Making) -> Iterator[MakingHooks]:
         TextColumn("{task.description:9}"), BarColumn(bar_width=24), TaskProgressColumn(),
         TextColumn("{task.fields[note]}"),
     )  # fmt: skip
-    with Bars(*columns, console=console) as bars:
+    bars = Bars(*columns, console=console)
+    try:
         tasks: dict[str, TaskID] = {}
         finished: set[str] = set()
 
         def step(p: Step) -> None:
             if not tasks:  # not before: a refused consent leaves no empty bars
+                bars.start()
                 tasks.update({stage: bars.add_task(stage, total=1.0, note="") for stage in STAGES})
             done = p.fraction >= 1
             eta = _later(p.stage, making) + (p.eta_s if p.eta_s is not None else 0.0)
@@ -216,6 +221,9 @@ def _board(making: Making) -> Iterator[MakingHooks]:
                     say(f"{p.stage}: done{', ' + p.note if p.note else ''}")
 
         yield MakingHooks(step, say)
+    finally:
+        if bars.live.is_started:  # stopping what never began prints an empty line too
+            bars.stop()
 
 
 def _later(stage: str, making: Making) -> float:

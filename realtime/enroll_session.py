@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,21 @@ VOUCH_S = 0.5
 """A face that is followed is looked at again for who it is after so long; what lies between waits for the answer."""
 SAVE_EVERY_S = 20.0
 """A kill loses no more than this."""
+
+
+_BETTER: Mapping[Fault | None, str] = {
+    None: "record half a minute in good light that shows the whole face",
+    Fault.SEVERAL: "record half a minute in which nobody else is in the picture, posters and screens included",
+    Fault.DARK: "record half a minute with a lamp or a window in front of the face",
+    Fault.BRIGHT: "record half a minute with less light on the face, or a lower exposure of the camera",
+    Fault.BLURRED: "wipe the lens, let the camera focus, and record half a minute in more light",
+    Fault.SMALL: "record half a minute nearer to the camera",
+}
+"""What to do about footage that shows no usable face, by what is wrong with most of it."""
+
+
+def _better(skipped: Counter[Fault]) -> str:
+    return _BETTER.get(max(skipped, key=lambda fault: skipped[fault], default=None), _BETTER[None])
 
 
 def enroll_footage(
@@ -326,7 +341,7 @@ class _Session:
             raise NoFaceError(
                 f"{len(found)} usable faces of {name} in {self._gathered.seen} frames, {self._options.least} are needed"
                 f"; mostly: {why or 'there was no frame'}",
-                hint="record half a minute in good light that shows the whole face, and enroll it into a new folder",
+                hint=f"{_better(skipped)}; then personacam forget {name}, and enroll the new file",
             )
         chosen = [found[i] for i in choose(rows_of(found), self._options.frames)]
         self.coverage.count(rows_of(chosen))

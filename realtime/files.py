@@ -10,7 +10,7 @@ from typing import cast
 import av
 import numpy as np
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.error import FFmpegError, InvalidDataError
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -154,8 +154,10 @@ def _open_video(path: Path) -> tuple[InputContainer, VideoStream]:
         container = av.open(str(path), "r", options=_OPTIONS, metadata_errors="replace")
     except PermissionError as error:
         raise SourceError(f"{path} may not be read: {error.strerror}", hint="change the file's permissions") from error
+    except InvalidDataError as error:
+        raise _no_video(path, "it is something else, or was cut off before its end was written") from error
     except (FFmpegError, OSError) as error:
-        raise _no_video(path, str(error)) from error
+        raise _no_video(path, error.strerror or str(error)) from error
     if not container.streams.video:
         container.close()
         raise _no_video(path, "it has no video track")

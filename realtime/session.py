@@ -113,10 +113,12 @@ def _is_offline(source: Source, sinks: list[Sink]) -> bool:
     return not source.live and all(isinstance(sink, (RecorderSink, NullSink)) for sink in sinks)
 
 
-def _network(settings: Settings, path: Path, *, say: Say, checked: str | None = None) -> tuple[Persona, LiveRuntime]:
+def _admitted(settings: Settings, path: Path, *, say: Say, checked: str | None = None) -> Persona:
+    return admitted(data_folder(), path, settings.sink, settings.purpose, settings.territory, say, checked=checked)
+
+
+def _network(persona: Persona, settings: Settings, *, say: Say) -> tuple[Persona, LiveRuntime]:
     """A persona and what runs it. The caller closes the runtime."""
-    home = data_folder()
-    persona = admitted(home, path, settings.sink, settings.purpose, settings.territory, say, checked=checked)
     portable = open_swap_runtime(persona, settings)
     if isinstance(portable, OnnxRuntime) and portable.fell_back is not None:
         say(portable.fell_back)
@@ -141,7 +143,8 @@ def _put_on(persona: Persona, runtime: LiveRuntime, settings: Settings, *, live:
 def _another(settings: Settings, *, say: Say, engine: bool) -> Worn:
     """Of another persona or tier, its buffers touched; with ``engine`` its engine is ready too, else not started."""
     path = persona_store().find(settings.persona, settings.tier)
-    persona, network = _network(settings, path, say=lambda _: None, checked=check_apart.digest_if_sound(path))
+    persona = _admitted(settings, path, say=lambda _: None, checked=check_apart.digest_if_sound(path))
+    persona, network = _network(persona, settings, say=lambda _: None)
     with ExitStack() as undo:  # what fails here is known to nobody else; runtimes may be closed twice
         undo.callback(network.close)
         worn = _put_on(persona, network, settings, live=True, say=say)
@@ -180,13 +183,15 @@ class _Loading:
         path = persona_store().find(settings.persona, settings.tier)  # a wrong name is told before anything starts
         pool = stack.enter_context(ThreadPoolExecutor(2, "load"))
         self._detector = pool.submit(_detector, settings)
-        self._network = pool.submit(_network, settings, path, say=say)
+        self._persona = pool.submit(_admitted, settings, path, say=say)
+        self._network = pool.submit(lambda: _network(self._persona.result(), settings, say=say))
         stack.callback(self._close)
-        self._owned = True
         self._settings = settings
 
     def result(self, *, live: bool, say: Say) -> tuple[Worn, Tracker]:
         """Wait for both. Raises what loading raised."""
+        if not compile_apart.is_cached():
+            self._persona.result()  # a refusal is told before the compiling, not after it
         compiled = compile_apart.warm_up()
         if compiled > 1:
             say(f"kernels compiled in {compiled:.1f} s; the next start is quicker")

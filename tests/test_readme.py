@@ -37,6 +37,10 @@ LONG = {
     "personacam train report": ["--dry-run"],
     "personacam train universal": ["--help"],
     "personacam train persona": ["--help"],
+    "personacam consent key": ["--help"],  # asks a person; tests/realtime/test_cli_consent.py does all four
+    "personacam consent request": ["--help"],
+    "personacam consent sign": ["--help"],
+    "personacam consent import": ["--help"],
     "personacam personas import": ["--help"],
     "personacam calibrate machine": ["--help"],
     "personacam calibrate delay": ["--seconds", "3"],

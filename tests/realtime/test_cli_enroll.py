@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,21 @@ def test_the_end_says_what_there_is_and_what_comes_next(call, tmp_path, monkeypa
     assert "hardly seen: turn: far left" in result.stderr
     assert "personacam train persona ada --source ada.mp4" in result.stderr
     assert json.loads(result.stdout.splitlines()[-1])["frames"] == 30
+
+
+def test_little_footage_is_said_before_minutes_of_training(call, tmp_path, monkeypatch):
+    few = replace(
+        result_of(tmp_path / "o", "end"), share=0.1, skipped={"blurred": 150, "too dark": 3},
+        missing=tuple(f"turn: {n}" for n in range(12)),
+    )  # fmt: skip
+    monkeypatch.setattr("realtime.enroll_session.enroll_files", lambda *_, **__: few)
+    said = call("ada", "-s", "ada.mp4").stderr
+    assert "this is little, 10% of what is wanted; most frames were left out: blurred" in said
+    assert "turn: 7 and 4 more" in said
+
+
+def test_a_refusal_comes_without_an_empty_bar(call):
+    assert call("ada", "-s", "ada.mp4", status=1).stderr.startswith("there is no consent record")
 
 
 def test_an_interruption_leaves_with_130_and_says_that_it_goes_on(call, tmp_path, monkeypatch):

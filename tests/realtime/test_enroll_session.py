@@ -145,8 +145,9 @@ def test_blurred_footage_and_two_faces_are_left_out(clip, tmp_path):
         enroll(blurred, tmp_path / "blurred", options=EnrollOptions(frames=10, size=240))
     twins = [Frame(np.ascontiguousarray(np.hstack([f.pixels[:, 300:980]] * 2)), f.index, 0, f.timestamp_ns)
              for f in clip[:4]]  # fmt: skip
-    with pytest.raises(NoFaceError, match="more than one face"):
+    with pytest.raises(NoFaceError, match="more than one face") as caught:
         enroll(twins, tmp_path / "twins")
+    assert "nobody else is in the picture" in caught.value.hint
 
 
 def test_files_go_through_the_gates(clip, tmp_path):

@@ -102,6 +102,7 @@ def test_a_file_that_is_no_video(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(SourceFormatError, match="not a video") as caught:
         VideoFileSource(path, CONFIG)
     assert "MP4" in caught.value.hint
+    assert "Errno" not in caught.value.message
 
 
 def test_a_folder_is_read_in_natural_order_and_fitted_to_the_first_picture(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from calibration.demo_truth import load_truth
-from engines.errors import DetectorError, RuntimeFailure, SettingsError, SinkError
+from engines.errors import ConsentScopeError, DetectorError, RuntimeFailure, SettingsError, SinkError
 from realtime import session
 from realtime.config import Settings
 from realtime.credentials import read_credentials
@@ -254,3 +254,17 @@ def test_frames_keep_their_numbers_in_a_loop():
     )
     assert [i for i, _ in seen] == list(range(310))
     assert all(a[1] < b[1] for a, b in pairwise(seen))
+
+
+def test_a_refused_consent_is_told_before_the_kernels_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ConsentScopeError("not for this", hint="ask")
+
+    def never() -> float:
+        raise AssertionError("compiled in vain")
+
+    monkeypatch.setattr(session, "admitted", refuse)
+    monkeypatch.setattr(session.compile_apart, "is_cached", lambda: False)
+    monkeypatch.setattr(session.compile_apart, "warm_up", never)
+    with pytest.raises(ConsentScopeError):
+        run_session(Settings(source="pattern", sink=("null",), frames=3), say=lambda _: None)

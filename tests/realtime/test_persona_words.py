@@ -1,0 +1,16 @@
+"""What people read of a persona."""
+
+from __future__ import annotations
+
+from calibration.consent_gates import shown_only
+from engines.persona import read_persona
+from realtime.persona_words import about
+from realtime.session import persona_store
+
+
+def test_a_persona_in_a_few_lines() -> None:
+    lines = about(read_persona(persona_store().find("kofi"), admit=shown_only))
+    assert "(invented)" in lines[0]
+    assert any("128 x 128 pixels" in line for line in lines)
+    assert lines[-1] == "wear it: personacam run --persona kofi"
+    assert len(lines) < 10  # and not six hundred numbers
