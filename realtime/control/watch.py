@@ -190,8 +190,8 @@ class Watcher:
         if settings.policy.value == "passthrough":
             found.append("Without a swap viewers see YOUR OWN FACE. Choose another policy to stop that.")
         if sent > 10 and lost > MANY_DROPS * (lost + sent):
-            share = 100 * lost // (lost + sent)
-            found.append(f"This computer is too slow for every picture: {share} of 100 are left out.")
+            share = 10 * round(10 * lost / (lost + sent))  # a warning whose number changes is read aloud each time
+            found.append(f"This computer is too slow for every picture: about {share} of 100 are left out.")
         now = recording_now(self._parts.recording)
         if now.failed and now.message:
             found.append(f"The recording ended: {now.message}.")
