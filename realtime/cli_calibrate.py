@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,6 +18,9 @@ from realtime.console import console, duration, errors_explained, print_json, sa
 if TYPE_CHECKING:
     from calibration.profile import Profile
     from realtime.source import Source
+
+_LEAST_RANGE = 0.15
+"""Of the average person's full expression: nobody who smiles and opens the mouth as asked does less of both."""
 
 calibrate_app = typer.Typer(
     help="Adapt to your face, light, camera and machine; kept in a profile that `personacam run` uses.",
@@ -99,6 +103,7 @@ def wearer(
 
             seen = collect(frames_of(camera), reader.code, ask)
         found = calibrate(seen, reference)
+        _followed(found.range)
         gain = float(found.calibration.gain[0])
         rest = ", ".join(f"{name} {value:+.2f}" for name, value in found.rest.items())
         reach = ", ".join(f"{name} {value:.2f}" for name, value in found.range.items())
@@ -108,6 +113,16 @@ def wearer(
         update: dict[str, Any] = {"wearer": part} | ({"person": person} if person else {})
         report = {"frames": seen.seen, "missed": seen.missed, "rest": found.rest, "range": found.range, "gain": gain}
         _save(kept.model_copy(update=update), report, as_json=as_json)
+
+
+def _followed(ranges: Mapping[str, float]) -> None:
+    """Raise SettingsError when nothing moved as was asked: every later run would be bent by what was seen instead."""
+    if max(ranges.values()) < _LEAST_RANGE:
+        seen = ", ".join(f"{name} {value:.2f}" for name, value in ranges.items())
+        raise SettingsError(
+            f"what was asked for was not seen (of a full expression: {seen}); nothing was kept",
+            hint="follow the prompts, with a broad smile and a wide open mouth; a file must be a recording of that",
+        )
 
 
 @calibrate_app.command(

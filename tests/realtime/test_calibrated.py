@@ -16,7 +16,7 @@ from engines.wearer import WearerCalibration
 from realtime import session
 from realtime.blend import Blender
 from realtime.calibrated import calibration_of, put_on_profile, settings_of
-from realtime.cli_calibrate import calibrate_app
+from realtime.cli_calibrate import _followed, calibrate_app
 from realtime.config import Settings
 from realtime.light_blend import LightBlender
 from realtime.swap import Swapper
@@ -154,3 +154,10 @@ def test_headless_the_code_has_no_window_and_says_what_to_do(home, monkeypatch):
     code, out = call("delay", "--pipeline", "10", "--json")
     assert code == 1
     assert "--write" in json.loads(out.splitlines()[-1])["error"]["hint"]
+
+
+def test_prompts_that_nobody_followed_leave_no_profile():
+    _followed({"smile": 0.05, "open": 0.8})  # one of them may be hardly seen
+    with pytest.raises(SettingsError, match="nothing was kept") as caught:
+        _followed({"smile": -0.56, "open": 0.06})
+    assert "follow the prompts" in caught.value.hint
