@@ -12,10 +12,8 @@ from engines.persona import Persona
 def about(persona: Persona) -> list[str]:
     """Lines in the order in which people ask; all numbers stand in ``personas show --json``."""
     m = persona.manifest
-    lines = [
-        f"{m.title} ({'a real person' if m.kind == 'person' else 'invented'})",
-        f"tier {m.tier}: {m.crop_size} x {m.crop_size} pixels of face in, {m.output_size} x {m.output_size} out",
-    ]
+    pixels = f"{m.crop_size} x {m.crop_size} pixels of face in, {m.output_size} x {m.output_size} out"
+    lines = [m.title, f"kind {m.kind}, tier {m.tier}: {pixels}"]
     if m.seed is not None:
         lines.append(f"drawn from the seed {m.seed}")
     lines.append(f"file: {persona.path}, {persona.path.stat().st_size / 1e6:.1f} MB, sha256 {persona.sha256[:16]}")

@@ -10,7 +10,7 @@ from realtime.session import persona_store
 
 def test_a_persona_in_a_few_lines() -> None:
     lines = about(read_persona(persona_store().find("kofi"), admit=shown_only))
-    assert "(invented)" in lines[0]
-    assert any("128 x 128 pixels" in line for line in lines)
+    assert lines[0].startswith("Kofi, an invented man")
+    assert lines[1].startswith("kind invented, tier tiny: 128 x 128 pixels")
     assert lines[-1] == "wear it: personacam run --persona kofi"
     assert len(lines) < 10  # and not six hundred numbers
