@@ -5,19 +5,17 @@
 
 The same for a camera and a file: prompts follow the frames' own time stamps.
 
-What can be put right is what the encoder sees. ``GuidedReference`` knows, of many invented people, the directions of
-the code in which smiling and opening the mouth move it, and where along them a neutral face lies, given the rest of its
-code (light, pose and the shape of the face shift it too). Brows and lids have no direction: the tiny encoder hardly
-sees them, so neither does a bias of them reach the persona. A wearer whose face at rest lies elsewhere is moved there:
+What can be put right is what the encoder sees. ``GuidedReference`` knows it from invented people who did the same
+with and without a random bias of their face at rest (``calibration.guided_map``): a linear map from the codes of all
+prompts to the shift that brings everyday codes nearest to those of the same person without the bias. The deviation of
+a wearer's codes is taken for a bias only as far as people, lights and cameras do not deviate so anyway. The full
+expressions count too: a face that already smiles at rest has less of a smile left.
 
-    want  = expected - found, along each direction
-    shift = want * want^2 / (want^2 + (DOUBT * sd)^2)
-
-with sd what neutral people differ by anyway: small deviations are hardly touched, large ones almost wholly. The range,
-so that a full smile is full, is one gain around the neutral face, and only for those who move far less, or far more,
-than others in every direction: one direction alone says little (a face that smiles at rest cannot smile much more), and
-a gain that follows it made swaps worse. A shift of the whole code to the mean of training's
-wearers (``engines.wearer.calibrate_codes``) was measured to make swaps worse: it takes the wearer's light along.
+The range, so that a full smile is full, is one gain around the neutral face, and only for those who move far less, or
+far more, than others in every direction: one direction alone says little, and a gain that follows it made swaps worse.
+Nor has anybody a gain whose face at rest is moved far: what is already there cannot move as far again. A shift of the
+whole code to the mean of training's wearers (``engines.wearer.calibrate_codes``) was measured to make swaps worse: it
+takes the wearer's light along.
 """
 
 from __future__ import annotations
@@ -31,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
+from calibration.guided_map import DIRECTIONS, GuidedPerson, features, learn_map
 from engines.errors import DataError
 from engines.types import F32, F64, Frame
 from engines.wearer import MAX_GAIN, WearerCalibration
@@ -59,13 +58,10 @@ REACTION_S = 0.8
 """Of each prompt: people read first."""
 LEAST = {"neutral": 20, "smile": 10, "open": 10}
 """Frames with a face."""
-DIRECTIONS = ("smile", "open")
-RIDGE = 30.0
-"""Of what is expected, on codes in spreads of training; measured on people that were left out."""
-DOUBT = 1.5
-"""Measured: at 1 unbiased wearers are moved half as much again, at 2 strong biases stay a tenth larger."""
 USUAL_RANGE = (0.65, 1.5)
 """Of full expressions, shares of the average person's: within it there is no gain."""
+NEARLY_NEUTRAL = 1.5
+"""In spreads: what nine of ten people without a bias are moved less than."""
 MOST_SHIFT = 12.0
 """In spreads: twice a full smile would be no face at rest."""
 
@@ -148,24 +144,25 @@ class GuidedReference:
     """(K, C) orthonormal, whitened: along smile, and along an opening mouth across it."""
     reach: F64
     """(K,) of the average person's full expression along its own axis."""
-    middle: F64
-    """(C,) mean of neutral codes across the axes, whitened."""
-    slope: F64
-    """(C, K) what is expected along the axes, from a code across them."""
-    level: F64
-    """(K,) mean of neutral codes along the axes."""
-    sd: F64
-    """(K,) by which neutral people differ from what is expected of them; people left out of the slope."""
+    usual: F64
+    """(F,) mean features of people without a bias."""
+    inward: F64
+    """(F, R) of the map of features less usual, with ``outward``."""
+    outward: F64
+    """(R, C + K) to the shift that takes a bias away, whitened, and to the bias along the axes in shares of reach."""
+    ridge: F64
+    """() that left-out people chose."""
 
     def along(self, codes: F32) -> F64:
         """(N, K) of codes (N, C)."""
         return np.asarray(codes / self.spread @ self.axes.T, np.float64)
 
-    def expected(self, codes: F32) -> F64:
-        """(N, K) where neutral faces with codes (N, C) would lie."""
-        white = codes / self.spread
-        across = white - (white @ self.axes.T) @ self.axes
-        return np.asarray((across - self.middle) @ self.slope + self.level, np.float64)
+    def correction(self, codes: Mapping[str, F32]) -> tuple[F64, F64]:
+        """From mean codes (C,) by prompt: what to add to every code (C,), and how far off the face at rest is (K,)."""
+        found = (features(codes, self.spread) - self.usual) @ self.inward @ self.outward
+        shift, rest = found[: len(self.spread)], found[len(self.spread) :]
+        length = float(np.linalg.norm(shift))
+        return shift * min(1.0, MOST_SHIFT / max(length, 1e-9)) * self.spread, rest
 
     def encode(self) -> bytes:
         """As a .npz."""
@@ -175,7 +172,7 @@ class GuidedReference:
         return file.getvalue()
 
 
-_ARRAYS = ("spread", "axes", "reach", "middle", "slope", "level", "sd")
+_ARRAYS = ("spread", "axes", "reach", "usual", "inward", "outward", "ridge")
 
 
 def read_reference(path: Path) -> GuidedReference:
@@ -202,43 +199,21 @@ def shipped_reference(encoder_sha256: str) -> GuidedReference:
     )
 
 
-def make_reference(
-    encoder_sha256: str, spread: F32, neutral: Sequence[F32], people: Sequence[int], moves: Mapping[str, Sequence[F32]]
-) -> GuidedReference:
-    """From mean neutral codes (C,) of sessions, whose (numbers) they are, and full expressions less neutral (C,).
+def make_reference(encoder_sha256: str, spread: F32, people: Sequence[GuidedPerson]) -> GuidedReference:
+    """From what people showed with and without a bias; ``spread`` (C,) of training's codes.
 
-    Raises DataError for fewer than ten people.
+    Raises DataError for fewer than ten people, or people without a bias.
     """
-    who, white = np.array(people), np.array(neutral, np.float64) / spread
-    if len(set(people)) < 10:
-        raise DataError(f"{len(set(people))} people are no reference", hint="take 60")
-    mean_moves = np.array([np.mean(moves[name], axis=0) for name in DIRECTIONS], np.float64) / spread
+    if len(people) < 10 or not any(person.biased for person in people):
+        raise DataError(f"{len(people)} people are no reference", hint="take 80, each with a bias or two")
+    moves = [[p.plain[name] - p.plain["neutral"] for p in people] for name in DIRECTIONS]
+    mean_moves = np.array([np.mean(move, axis=0) for move in moves], np.float64) / spread
     q, r = np.linalg.qr(mean_moves.T)
-    signs = np.sign(np.diag(r))
-    axes = (q * signs).T
-    along = white @ axes.T
-    across = white - along @ axes
-    left_out = np.concatenate([
-        along[who == one] - _predict(*_ridge(across[who != one], along[who != one]), across[who == one])
-        for one in sorted(set(people))
-    ])  # fmt: skip
-    middle, slope, level = _ridge(across, along)
+    axes = (q * np.sign(np.diag(r))).T
     reach = np.abs(np.diag(r))
-    return GuidedReference(
-        encoder_sha256, np.asarray(spread, np.float64), axes, reach, middle, slope, level, left_out.std(axis=0)
-    )
-
-
-def _ridge(x: F64, y: F64) -> tuple[F64, F64, F64]:
-    """Middle (C,), slope (C, K) and level (K,) of y on x."""
-    middle, level = x.mean(axis=0), y.mean(axis=0)
-    away = x - middle
-    weights = np.linalg.solve(away @ away.T + RIDGE * np.eye(len(away)), y - level)
-    return middle, away.T @ weights, level
-
-
-def _predict(middle: F64, slope: F64, level: F64, x: F64) -> F64:
-    return np.asarray((x - middle) @ slope + level, np.float64)
+    white = np.asarray(spread, np.float64)
+    usual, inward, outward, ridge = learn_map(people, white, axes / reach[:, None])
+    return GuidedReference(encoder_sha256, white, axes, reach, usual, inward, outward, np.array(ridge))
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,22 +229,20 @@ class Found:
 
 def calibrate(seen: Guided, reference: GuidedReference) -> Found:
     """What brings this wearer's face at rest to neutral and their full expressions to the full range."""
-    neutral = seen.codes["neutral"].astype(np.float64)
-    middle = neutral.mean(axis=0)
-    row = middle[None].astype(np.float32)
-    want = (reference.expected(row) - reference.along(row))[0]
-    moved = np.clip(want * want**2 / (want**2 + (DOUBT * reference.sd) ** 2), -MOST_SHIFT, MOST_SHIFT)
+    means = {name: codes.mean(axis=0, dtype=np.float64) for name, codes in seen.codes.items()}
+    middle = means["neutral"]
+    moved, rest = reference.correction({name: mean.astype(np.float32) for name, mean in means.items()})
     ranges = np.array([
-        (reference.along(seen.codes[name]).mean(axis=0)[k] - reference.along(row)[0, k]) / reference.reach[k]
+        reference.along((means[name] - middle)[None].astype(np.float32))[0, k] / reference.reach[k]
         for k, name in enumerate(DIRECTIONS)
     ])  # fmt: skip
-    gain = _gain(ranges)
-    shift = middle + (moved @ reference.axes) * reference.spread - gain * middle
+    gain = _gain(ranges) if np.linalg.norm(moved / reference.spread) < NEARLY_NEUTRAL else 1.0
+    shift = middle + moved - gain * middle
     found = WearerCalibration(
         np.full(len(middle), gain, np.float32), shift.astype(np.float32), reference.encoder_sha256
     )
-    at_rest = {name: round(float(-want[k] / reference.reach[k]), 3) for k, name in enumerate(DIRECTIONS)}
-    return Found(found, at_rest, {name: round(float(r), 3) for name, r in zip(DIRECTIONS, ranges, strict=True)})
+    told = [{name: round(float(v), 3) for name, v in zip(DIRECTIONS, some, strict=True)} for some in (rest, ranges)]
+    return Found(found, *told)
 
 
 def _gain(ranges: F64) -> float:

@@ -6,7 +6,7 @@ For the reference of an encoder and for measuring: ``python -m calibration.guide
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -65,6 +65,62 @@ def biased(state: State, rest: Mapping[str, float]) -> State:
     for name, value in rest.items():
         expression[name] = min(1.0, expression.get(name, 0.0) + value)
     return replace(state, expression=expression)
+
+
+def random_rest(rng: np.random.Generator) -> dict[str, float]:
+    """A face at rest that is not neutral: weights of ARKit's units, mouth, jaw, brows and lids each by chance."""
+    rest: dict[str, float] = {}
+
+    def some(low: float = 0.2, high: float = 0.95) -> float:
+        return float(rng.uniform(low, high))
+
+    def sides(name: str, value: float) -> None:
+        right = float(np.clip(rng.normal(1, 0.12), 0.7, 1.3))
+        rest[f"{name}Left"], rest[f"{name}Right"] = min(1.0, value), min(1.0, value * right)
+
+    _rest_of_mouth(int(rng.integers(6)), rest, some, sides, rng)
+    if rng.random() < 0.25:
+        sides("mouthLowerDown", some(0.2, 0.8))
+    if rng.random() < 0.4:
+        rest["jawOpen"] = some(0.1, 0.55)
+    brows = rng.integers(4)
+    if brows in (0, 2):
+        rest["browInnerUp"] = some()
+    if brows == 0:
+        sides("browOuterUp", some())
+    elif brows == 1:
+        sides("browDown", some())
+    lids = rng.integers(4)
+    if lids == 0:
+        sides("eyeBlink", some(0.1, 0.45))
+    elif lids == 1:
+        sides("eyeSquint", some(0.2, 0.8))
+    elif lids == 2 and rng.random() < 0.5:
+        sides("eyeWide", some(0.2, 0.8))
+    return rest
+
+
+def _rest_of_mouth(
+    kind: int,
+    rest: dict[str, float],
+    some: Callable[..., float],
+    sides: Callable[[str, float], None],
+    rng: np.random.Generator,
+) -> None:
+    if kind in (0, 1):
+        value = some()
+        sides("mouthSmile", value)
+        sides("cheekSquint", value * some(0.3, 0.7))
+    elif kind in (2, 3):
+        sides("mouthFrown" if kind == 2 else "mouthPress", some())
+    elif kind == 4:
+        which = rng.integers(3)
+        if which == 0:
+            rest["mouthPucker"] = some()
+        elif which == 1:
+            sides("mouthStretch", some())
+        else:
+            sides("mouthUpperUp", some(0.2, 0.7))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from calibration.calibrate_wearer import (
     shipped_reference,
 )
 from calibration.consent_gates import shown_only
+from calibration.guided_map import GuidedPerson
 from engines.errors import DataError
 from engines.persona import read_persona
 from engines.types import Frame
@@ -46,15 +47,24 @@ class World:
         return (white * SPREAD).astype(np.float32)
 
     def reference(self, people=30):
-        neutral, who, moves = [], [], {"smile": [], "open": []}
-        for person in range(people):
+        some = []
+        for _ in range(people):
+            light, own = self.rng.normal(), self.rng.normal(0, 0.1, C)
+            plain = self._guided(light, own)
+            biased = []
             for _ in range(2):
-                light, own = self.rng.normal(), self.rng.normal(0, 0.1, C)
-                neutral.append(self.code(light=light, own=own))
-                who.append(person)
-            moves["smile"].append(self.code(smile=1, light=light, own=own) - neutral[-1])
-            moves["open"].append(self.code(gape=1, light=light, own=own) - neutral[-1])
-        return make_reference("e" * 64, SPREAD, neutral, who, moves)
+                rest = {name: self.rng.uniform(-1, 1) for name in ("smile", "gape")}
+                wanted = -(rest["smile"] * self.smile + rest["gape"] * self.gape) * SPREAD
+                biased.append((self._guided(light, own, **rest), wanted.astype(np.float32)))
+            some.append(GuidedPerson(plain, biased))
+        return make_reference("e" * 64, SPREAD, some)
+
+    def _guided(self, light, own, smile=0.0, gape=0.0):
+        return {
+            "neutral": self.code(smile=smile, gape=gape, light=light, own=own),
+            "smile": self.code(smile=smile + 1, gape=gape, light=light, own=own),
+            "open": self.code(smile=smile, gape=gape + 1, light=light, own=own),
+        }
 
     def wearer(self, *, rest_smile=0.0, rest_gape=0.0, reach=1.0, light=0.0):
         rest = {"smile": rest_smile, "gape": rest_gape, "light": light}
@@ -91,7 +101,7 @@ def test_without_a_bias_hardly_anything_is_moved():
 def test_only_an_unusual_range_is_stretched_around_the_face_at_rest_and_never_by_much():
     world = World(2)
     reference = world.reference()
-    reaches = (4.0, 2.0, 1.3, 1.0, 0.7, 0.58, 0.1)
+    reaches = (2.5, 2.0, 1.3, 1.0, 0.7, 0.58, 0.1)
     gains = [float(calibrate(world.wearer(reach=reach), reference).calibration.gain[0]) for reach in reaches]
     expected = (1 / MAX_GAIN, 1 / MAX_GAIN, 1.0, 1.0, 1.0, USUAL_RANGE[0] / 0.58, MAX_GAIN)
     assert gains == pytest.approx(expected, abs=0.04)
@@ -130,7 +140,17 @@ def test_the_shipped_personas_have_a_reference():
     reference = shipped_reference(manifest.encoder_sha256)
     assert reference.axes.shape == (2, manifest.code_size)
     assert np.allclose(reference.axes @ reference.axes.T, np.eye(2), atol=1e-5)
-    assert (reference.reach > 3 * reference.sd).all(), "an expression moves the code further than people differ"
+    # Somebody as usual is left alone; a smile at rest is taken back along the smile.
+    usual = [part * reference.spread for part in np.split(reference.usual, 3)]
+    neutral = {"neutral": usual[0], "smile": usual[0] + usual[1], "open": usual[0] + usual[2]}
+    moved, rest = reference.correction(neutral)
+    assert np.allclose(moved, 0, atol=1e-4)
+    assert np.allclose(rest, 0, atol=1e-4)
+    smile = 0.5 * usual[1]
+    smiling = {name: code + smile * (name != "smile") for name, code in neutral.items()}
+    moved, rest = reference.correction(smiling)
+    assert rest[0] > 0.1
+    assert (moved / reference.spread) @ reference.axes[0] < -0.1 * reference.reach[0]
     with pytest.raises(DataError, match="not known"):
         shipped_reference("0" * 64)
 
