@@ -40,6 +40,7 @@ from engines.persona import write_persona
 from engines.polish import PolishConfig, codes, decoded, polish, scored
 from engines.polish_data import PersonaPairs
 from engines.run_folder import Universal, load_universal
+from engines.sharpen import sharpen
 from engines.train import Progress
 from engines.universal import UniversalConfig, mildly, train_universal
 from engines.universal_bundle import sample_wearers, save_bundle
@@ -50,6 +51,8 @@ STATE = 3 + len(expression_columns()) + 2 + len(light_columns())
 """Numbers of a state in this gallery's sets: pose, expression, gaze, light."""
 _SCORED = 1000
 """At most so many held-out pairs of a persona are scored; a gallery has a few hundred."""
+_SHARPENED = 96
+"""Training pairs that a head is solved on."""
 _SHORT_SHA = 8
 _BY_TIME = 1_000_000
 """Steps of a schedule that time ends."""
@@ -111,9 +114,11 @@ def recipe(
 
 def train_gallery(
     what: GalleryRecipe, out: Path, *, jobs: int, hooks: GalleryHooks = GalleryHooks(), decoders: bool = False,
-    keep_universal: bool = False, start_from: Path | None = None,
+    keep_universal: bool = False, start_from: Path | None = None, sharpen_loss_db: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
     """All steps, or what is missing of them; ``decoders`` ship inside the files for further training.
+
+    Where ``sharpen_loss_db`` is above 0, what ships is sharpened for at most so much masked PSNR (see ``sharpen``).
 
     A run in ``start_from`` takes the place of the recipe's first stretch. ``keep_universal`` takes data and universal
     run as they are, however they were made.
@@ -142,11 +147,11 @@ def train_gallery(
             _say(hooks, f"{name}: {polished.start.psnr_masked_db:.2f} -> {polished.score.psnr_masked_db:.2f} dB")
             if polished.stopped == "interrupted":
                 return {"stopped": "interrupted", "tier": what.tier, "at": name}
-    return package_gallery(out, what.tier, hooks=hooks, decoders=decoders)
+    return package_gallery(out, what.tier, hooks=hooks, decoders=decoders, sharpen_loss_db=sharpen_loss_db)
 
 
 def package_gallery(
-    out: Path, tier: str, *, hooks: GalleryHooks = GalleryHooks(), decoders: bool = False
+    out: Path, tier: str, *, hooks: GalleryHooks = GalleryHooks(), decoders: bool = False, sharpen_loss_db: float = 0.0
 ) -> dict[str, Any]:
     """Export and write the files of what a finished or interrupted run has; who was not polished ships as folded.
 
@@ -163,7 +168,8 @@ def package_gallery(
     encoder_sha256 = str(universal.people.meta["encoder_sha256"])
     polished = _polish_folder(out, tier, universal)
     shared: dict[str, Any] = {
-        "command": _command(out, tier, plan, settings, polished),
+        "command": _command(out, tier, plan, settings, polished)
+        + (f" --sharpen-loss {sharpen_loss_db:g}" if sharpen_loss_db else ""),
         "plan": asdict(plan),
         "data_sha256": index.digest,
         "renderer_version": RENDERER_VERSION,
@@ -179,12 +185,15 @@ def package_gallery(
         for name in (n for n in _personas(plan) if n in universal.people.names):
             who = gallery()[name]
             decoder, tuned = _decoder(polished / name, name, universal)
+            sharpened = None
+            if sharpen_loss_db:
+                decoder, sharpened = _sharper(data, name, universal, decoder, sides, sharpen_loss_db)
             exported = export_swap(universal.encoder, decoder, samples.crops, samples.points)
             facts = {
                 "validation": _validation(data, name, universal, decoder, sides),
                 "validation_note": "unseen wearers in unseen states against the persona's true render, inside its mask;"
                 " the best polished weights were chosen on some of these pairs",
-                **shared, "polish": tuned, "export": export_facts(exported),
+                **shared, "polish": tuned, "sharpened": sharpened, "export": export_facts(exported),
             }  # fmt: skip
             path = files / f"{name}.persona"
             write_persona(
@@ -263,6 +272,17 @@ def _decoder(folder: Path, name: str, universal: Universal) -> tuple[PersonaDeco
         result = _json(folder / "report.json")
         facts |= {key: result[key] for key in ("stopped", "step", "seconds", "start")}
     return decoder, facts
+
+
+def _sharper(
+    data: Path, name: str, universal: Universal, decoder: PersonaDecoder, sides: dict[str, Any], most_loss_db: float
+) -> tuple[PersonaDecoder, dict[str, Any]]:
+    """The decoder with its head solved for sharpness on training pairs, and what that did there."""
+    faces = PersonaPairs(data, "train", universal.encoder.sizes, name, **sides).every_own(_SHARPENED)
+    code = codes(universal.encoder, faces)
+    found = sharpen(decoder, code, faces.truths, faces.masks, most_loss_db=most_loss_db)
+    facts = {"strength": found.strength, "gains": found.gains, "most_loss_db": most_loss_db}
+    return found.decoder, {**facts, "before": asdict(found.before), "after": asdict(found.after)}
 
 
 def _validation(

@@ -14,6 +14,7 @@ for the truth's energy by a loss was measured to give a checkerboard instead: it
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,7 +67,7 @@ def sharpen(
     """
     side = truths.shape[-1]
     sigmas = [sigma * side / 128 for sigma in BANDS]
-    features = torch.cat([_features(decoder, some) for some in code.split(_AT_ONCE)])
+    features = torch.cat([_features(decoder, some) for some in torch.split(code, _AT_ONCE)])
     face, logits = torch.split(decoder.shuffle(decoder.head(features)).contiguous(), [3, 1], dim=1)
     own, true = (torch.sigmoid(logits) > 0.5).float(), (masks > 0.5).float()
     # Not at the rim, where a band sees too little of the face.
@@ -149,7 +150,7 @@ def _bands(picture: Tensor, mask: Tensor, sigmas: Sequence[float]) -> list[Tenso
 def _gain(band: Tensor, true: Tensor, inner: Tensor) -> float:
     """By how much the truth's amplitude is larger, 1 to MOST_GAIN."""
     own_power, true_power = (float((luma(b).square() * inner).sum()) for b in (band, true))
-    return min(MOST_GAIN, max(1.0, (true_power / max(own_power, 1e-12)) ** 0.5))
+    return min(MOST_GAIN, max(1.0, math.sqrt(true_power / max(own_power, 1e-12))))
 
 
 def _blur(picture: Tensor, sigma: float) -> Tensor:

@@ -73,6 +73,9 @@ def gallery(
     package_only: Annotated[
         bool, typer.Option("--package-only", help="Only write the files of what the run has so far.")
     ] = False,
+    sharpen_loss: Annotated[
+        float, typer.Option(min=0, max=1, help="Sharpen what ships; masked PSNR in dB that it may cost. 0 does not.")
+    ] = 0.0,
     as_json: JsonFlag = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -100,16 +103,18 @@ def gallery(
         )  # fmt: skip
         plan.parts()  # refuses unknown names before anything is made
         if dry_run:
-            print_json({"out": str(out), "package_only": package_only} | asdict(what))
+            print_json({"out": str(out), "package_only": package_only, "sharpen_loss_db": sharpen_loss} | asdict(what))
             return
         with _board() as hooks:
             try:
                 if package_only:
-                    report = package_gallery(out, tier.value, hooks=hooks, decoders=decoders)
+                    report = package_gallery(
+                        out, tier.value, hooks=hooks, decoders=decoders, sharpen_loss_db=sharpen_loss
+                    )
                 else:
                     report = train_gallery(
                         what, out, jobs=jobs, hooks=hooks, decoders=decoders, keep_universal=keep_universal,
-                        start_from=start_from,
+                        start_from=start_from, sharpen_loss_db=sharpen_loss,
                     )  # fmt: skip
             except KeyboardInterrupt:
                 raise kept() from None

@@ -114,6 +114,13 @@ def test_from_seeds_to_files_with_interruptions(renderer, tmp_path):
     package_gallery(tmp_path, "test")
     assert files_again == [(tmp_path / "test" / "personas" / f"{n}.persona").read_bytes() for n in PLAN.personas]
 
+    # Sharpened on request: another head, and the file says so.
+    package_gallery(tmp_path, "test", sharpen_loss_db=0.3)
+    sharp = read_persona(tmp_path / "test" / "personas" / "vera.persona").report
+    assert sharp["command"].endswith(" --sharpen-loss 0.3")
+    assert sharp["sharpened"]["after"]["psnr_masked_db"] >= sharp["sharpened"]["before"]["psnr_masked_db"] - 0.3
+    assert facts["sharpened"] is None
+
     # Settings of another universal run do not matter to somebody who keeps it.
     other = replace(SMALL, universal=replace(SMALL.universal, batch=8))
     kept = train_gallery(other, tmp_path, jobs=1, keep_universal=True)
