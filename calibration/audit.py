@@ -39,7 +39,7 @@ _POLL_S = 0.02
 _FIELDS = {"seq", "time", "event", "persona", "details", "previous", "hash"}
 
 Event = Literal[
-    "consent", "extract", "train", "export", "import", "run", "revoke", "forget", "repair", "clock", "restart"
+    "consent", "renew", "extract", "train", "export", "import", "run", "revoke", "forget", "repair", "clock", "restart"
 ]
 
 

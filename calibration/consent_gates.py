@@ -8,13 +8,16 @@ audit log, and only then lets pass. Invented people pass with ``invented:SEED``,
     face set -> weights        the run's JSON names the record and the face set's digest
     weights -> manifest        the manifest names all of them, and the enroller's key signs it
     persona of that name       that is there already, and would be replaced: unchanged, and of the same person
+
+A later record of the same person for the same persona and footage *follows* the earlier (``consent_store.follows``):
+what was made under the earlier goes on under the later, and a file that names the earlier needs both of them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,7 +29,7 @@ from calibration.audit import Event
 from calibration.consent import ConsentRecord, Media, Purpose, SignedRecord, Wanted, read_record, require, when
 from calibration.consent_keys import public_hex
 from calibration.consent_revocation import Fetch, ask, check_policy, revoked_digests
-from calibration.consent_store import ConsentStore
+from calibration.consent_store import ConsentStore, follows
 from engines.errors import (
     ConsentError,
     ConsentKeyError,
@@ -101,17 +104,19 @@ class Gatekeeper:
 
     def extract(self, name: str, footage: Sequence[Path], out: Path | None = None) -> tuple[str, tuple[str, ...]]:
         """Before faces are taken from footage, into the folder ``out``, which the log names from the beginning: what an
-        interruption leaves there can be forgotten too. Returns what the face set must carry: ``consent``, ``footage``.
+        interruption leaves there can be forgotten too. Returns what the face set must carry: ``consent``, ``footage``;
+        a set of the same footage that was begun under an earlier record of the line goes on under its name.
 
         Raises ConsentError, and PersonaFormatError for a changed persona that stands under the name.
         """
         media = tuple(digest_file(path).sha256 for path in footage)
         signed = self.store.record_of(name)
         wanted = Wanted(footage=media, subject_key=self._standing_key(name))
-        record = self._decide(name, signed, wanted)
+        before = None if out is None or signed is None else self._renewed_set(out, signed, media)
+        record = self.decide(name, signed, wanted, earlier=() if before is None else (before,))
         place = {} if out is None else {"folder": str(out.resolve())}
         self._note("extract", name, record, {"footage": list(media), **place})
-        return record.digest(), media
+        return before or record.digest(), media
 
     def extracted(self, name: str, folder: Path) -> None:
         """After the last face: remember the finished set, so that a change of it shows. Invented people: nothing."""
@@ -120,8 +125,9 @@ class Gatekeeper:
             details = {"consent": index.info.consent, "faceset": index.digest, "folder": str(folder.resolve())}
             self.store.log.append("extract", name, details, self._now())
 
-    def train(self, name: str | None, folder: Path, out: Path) -> None:
-        """Before networks learn from the face set in ``folder``, into ``out``. Invented people: nothing.
+    def train(self, name: str | None, folder: Path, out: Path) -> str | None:
+        """Before networks learn from the face set in ``folder``, into ``out``. Returns the digest of the record that
+        allows it now; None: invented people, who need nothing.
 
         ``name`` None: whoever the record is about.
 
@@ -130,9 +136,10 @@ class Gatekeeper:
         """
         index = read_index(folder)
         if is_invented(index.info.consent):
-            return
-        record = self._decide_faceset(name, index, folder)
+            return None
+        record, _ = self._decide_faceset(name, index, folder)
         self._note("train", record.persona, record, {"faceset": index.digest, "out": str(out.resolve())})
+        return record.digest()
 
     def export(self, name: str, folder: Path, weights: Path, out: Path) -> Permit | None:
         """Before a persona file ``out`` is written from a run's decoder ``weights`` (STEM of STEM.json and
@@ -145,8 +152,10 @@ class Gatekeeper:
         if is_invented(index.info.consent):
             return None
         digest = _check_weights(weights, index)
-        record = self._decide_faceset(name, index, folder)
-        chain = Chain(consent=record.digest(), footage=index.info.footage, faceset=index.digest, weights=digest)
+        record, earlier = self._decide_faceset(name, index, folder)
+        chain = Chain(
+            consent=record.digest(), footage=index.info.footage, faceset=index.digest, weights=digest, earlier=earlier
+        )
         return self._permit(name, record, chain, out)
 
     def adopt(self, name: str, model: Path, out: Path, signed: SignedRecord | None = None) -> Permit:
@@ -156,7 +165,7 @@ class Gatekeeper:
         """
         digest = digest_file(model).sha256
         wanted = Wanted(footage=(digest,), subject_key=self._standing_key(name))
-        record = self._decide(name, signed or self.store.record_of(name), wanted)
+        record = self.decide(name, signed or self.store.record_of(name), wanted)
         chain = Chain(consent=record.digest(), footage=(digest,), faceset=None, weights=digest)
         return self._permit(name, record, chain, out)
 
@@ -205,23 +214,33 @@ class Gatekeeper:
             details = {"consent": chain.consent, "ended": True, "frames": dict(frames)}
             self.store.log.append("run", persona.manifest.name, details, self._now())
 
+    def renewed(self, name: str, record: ConsentRecord, earlier: Sequence[str], path: Path) -> None:
+        """Log that the file ``path`` stands under ``record`` from now on; see calibration.consent_renew."""
+        self._note("renew", name, record, {"earlier": list(earlier), "file": str(path.resolve())})
+
     # ---- what they share ---------------------------------------------------------------------------------------------
 
-    def _decide(self, name: str, signed: SignedRecord | None, wanted: Wanted) -> ConsentRecord:
-        """Let pass or raise: first with what is known here, then with what the person's addresses say."""
+    def decide(
+        self, name: str, signed: SignedRecord | None, wanted: Wanted, *, earlier: Collection[str] = ()
+    ) -> ConsentRecord:
+        """Let pass or raise: first with what is known here, then with what the person's addresses say.
+
+        ``earlier``: digests of records that ``signed`` follows; taking back one of them takes back this one.
+        """
         now, latest = self._now(), self.store.log.latest()
         known = self.store.revocations()
-        revoked = revoked_digests(signed.record, known) if signed else set()
+        revoked = revoked_digests(signed.record, known, earlier=earlier) if signed else set()
         record = require(signed, wanted, now=now, latest=latest, revoked=revoked)
         if record.persona != name:
             raise ConsentScopeError(
                 f"{record.subject.name} agreed to a persona called {record.persona}, not {name}",
                 hint="use that name, or ask for another record: personacam consent request",
             )
-        answer = ask(record, self._fetch)
+        answer = ask(record, self._fetch, earlier=earlier)
         if answer.revocations:
             self.store.keep_revocations(answer.revocations)
-            require(signed, wanted, now=now, latest=latest, revoked=revoked_digests(record, answer.revocations))
+            revoked = revoked_digests(record, answer.revocations, earlier=earlier)
+            require(signed, wanted, now=now, latest=latest, revoked=revoked)
         warning = check_policy(record, answer, self.store.last_check(record.digest()), now)
         if answer.reached:
             self.store.checked(record.digest(), now)
@@ -229,7 +248,10 @@ class Gatekeeper:
             self._warn(warning)
         return record
 
-    def _decide_faceset(self, name: str | None, index: FaceSetIndex, folder: Path) -> ConsentRecord:
+    def _decide_faceset(
+        self, name: str | None, index: FaceSetIndex, folder: Path
+    ) -> tuple[ConsentRecord, tuple[str, ...]]:
+        """The record that allows it: the set's own, or the latest that followed it, with the digests it followed."""
         info = index.info
         signed = self.store.record(info.consent)
         name = name or (signed.record.persona if signed else "")
@@ -238,7 +260,12 @@ class Gatekeeper:
             raise ManifestTamperedError(
                 f"the face set {folder} does not say of which footage it is", hint="extract the faces again"
             )
-        record = self._decide(name, signed, wanted)
+        line = () if signed is None else self.store.after(signed, info.footage, self._now())
+        earlier: tuple[str, ...] = ()
+        if line:
+            earlier = tuple(one.digest for one in (signed, *line[:-1]) if one is not None)
+            signed, wanted = line[-1], replace(wanted, consent=None)
+        record = self.decide(name, signed, wanted, earlier=earlier)
         logged = {
             entry.details["faceset"]
             for entry in self.store.log.entries()
@@ -248,7 +275,18 @@ class Gatekeeper:
             raise ManifestTamperedError(
                 f"the face set {folder} is not the one that was extracted", hint="extract the faces again"
             )
-        return record
+        return record, earlier
+
+    def _renewed_set(self, folder: Path, signed: SignedRecord, media: tuple[str, ...]) -> str | None:
+        """Digest of the record that the face set in ``folder`` names, if it is of just this footage and ``signed``
+        followed that record.
+        """
+        try:
+            info = read_index(folder).info
+        except DataError:  # none yet, or damaged: the extraction says so
+            return None
+        before = None if info.footage != media else self.store.record(info.consent)
+        return before.digest if before is not None and follows(signed.record, before.record, media) else None
 
     def _permit(self, name: str, record: ConsentRecord, chain: Chain, out: Path) -> Permit:
         key = self.store.key()
@@ -271,7 +309,11 @@ class Gatekeeper:
                 wanted, consent=claim.chain.consent, footage=claim.chain.footage, signed_by=claim.signed_by,
                 subject_key=self._standing_key(name) if event == "import" else None,
             )  # fmt: skip
-            record = self._decide(name, read_record(claim.consent), full)
+            signed = read_record(claim.consent)
+            record = self.decide(name, signed, full, earlier=claim.chain.earlier)
+            # What the person allows less since counts at once, also for files that nobody renewed.
+            if line := self.store.after(signed, claim.chain.footage, self._now()):
+                self.decide(name, line[-1], replace(full, consent=None), earlier=[one.digest for one in line[:-1]])
             self._note(event, name, record, details | {"tier": claim.manifest.tier})
 
         return admit

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from io import BufferedIOBase
@@ -63,9 +63,12 @@ class Revocation(BaseModel):
         """What the key signs."""
         return _SIGNED + canonical(self.model_dump(mode="json", exclude={"signature"}))
 
-    def covers(self, record: ConsentRecord) -> bool:
-        """Whether it takes back this record. Only the key of the person who is shown can."""
-        return self.key == record.subject.key and self.record in (None, record.digest())
+    def covers(self, record: ConsentRecord, earlier: Collection[str] = ()) -> bool:
+        """Whether it takes back this record, or one of the ``earlier`` that it followed (their digests).
+
+        Only the key of the person who is shown can.
+        """
+        return self.key == record.subject.key and self.record in (None, record.digest(), *earlier)
 
 
 def revoke(record: Sha256 | None, key: Ed25519PrivateKey, now: datetime) -> bytes:
@@ -133,8 +136,13 @@ class Answer:
     """That cover the record."""
 
 
-def ask(record: ConsentRecord, fetch: Fetch | None = None, timeout_s: float = TIMEOUT_S) -> Answer:
-    """Ask all addresses of a record at once; returns after ``timeout_s`` at the latest, whatever they do."""
+def ask(
+    record: ConsentRecord, fetch: Fetch | None = None, timeout_s: float = TIMEOUT_S, *, earlier: Collection[str] = ()
+) -> Answer:
+    """Ask all addresses of a record at once; returns after ``timeout_s`` at the latest, whatever they do.
+
+    ``earlier`` as in ``Revocation.covers``.
+    """
     get = fetch or fetch_https
     lists: dict[str, list[Revocation]] = {}
     failures: dict[str, str] = {}
@@ -155,7 +163,7 @@ def ask(record: ConsentRecord, fetch: Fetch | None = None, timeout_s: float = TI
     for address in record.revocation:
         if address not in answered:
             failed.setdefault(address, f"no answer within {timeout_s:g} s")
-    covering = tuple(r for found in answered.values() for r in found if r.covers(record))
+    covering = tuple(r for found in answered.values() for r in found if r.covers(record, earlier))
     return Answer(tuple(answered), failed, covering)
 
 
@@ -224,6 +232,6 @@ def read_in_time(response: BufferedIOBase, timeout_s: float, clock: Callable[[],
     return b"".join(parts)
 
 
-def revoked_digests(record: ConsentRecord, *sources: Sequence[Revocation]) -> set[str]:
-    """The record's digest, if any of the revocations covers it; else nothing."""
-    return {record.digest() for source in sources for one in source if one.covers(record)}
+def revoked_digests(record: ConsentRecord, *sources: Sequence[Revocation], earlier: Collection[str] = ()) -> set[str]:
+    """The record's digest, if any of the revocations covers it or one of the ``earlier``; else nothing."""
+    return {record.digest() for source in sources for one in source if one.covers(record, earlier)}

@@ -13,13 +13,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from calibration.audit import AuditLog
-from calibration.consent import MAX_BYTES, SignedRecord, as_text, read_record, when
+from calibration.consent import MAX_BYTES, ConsentRecord, SignedRecord, as_text, read_record, when
 from calibration.consent_keys import enroller_key
 from calibration.consent_revocation import Revocation, read_revocation
 from engines.errors import ConsentError, ConsentMissingError, RecordTamperedError
@@ -102,6 +103,16 @@ class ConsentStore:
                 raise error
         return None
 
+    def after(self, signed: SignedRecord, footage: Collection[str], now: datetime) -> list[SignedRecord]:
+        """Records here that follow ``signed`` for ``footage`` and have begun, the latest at the end."""
+        return [
+            later
+            for _, later in self.records()
+            if isinstance(later, SignedRecord)
+            and follows(later.record, signed.record, footage)
+            and when(later.record.valid_from) <= now
+        ]
+
     def find(self, name_or_path: str) -> SignedRecord:
         """By a file, the beginning of a digest, or a persona's name. Raises ConsentMissingError and others."""
         path = Path(name_or_path)
@@ -144,6 +155,17 @@ class ConsentStore:
             write_atomic(path, data)
         except OSError as error:
             raise ConsentError(f"cannot write {path}: {error.strerror}", hint=_HINT) from error
+
+
+def follows(later: ConsentRecord, earlier: ConsentRecord, footage: Collection[str]) -> bool:
+    """Whether the same person agreed anew to the same persona by the same enroller, made of ``footage`` (sha256).
+
+    Of records that were asked in the same second none follows the other.
+    """
+    same = (later.subject.key, later.enroller.key, later.persona) == (
+        earlier.subject.key, earlier.enroller.key, earlier.persona
+    )  # fmt: skip
+    return same and later.asked > earlier.asked and later.footage_digests() >= set(footage)
 
 
 def _read(path: Path) -> bytes:

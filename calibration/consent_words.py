@@ -19,10 +19,9 @@ _MOST_FILES = 8
 def in_words(record: ConsentRecord) -> list[str]:
     """Sentences, in the order in which a person would ask."""
     purposes = [_PURPOSES[purpose] for purpose in record.purposes]
-    where = "everywhere" if WORLD in record.territory else f"only in {', '.join(record.territory)}"
     lines = [
         f"{record.subject.name} lets {record.enroller.name} make the persona {record.persona!r} of their face.",
-        f"It may be used for {_listed(purposes)}, {where}.",
+        f"It may be used for {_listed(purposes)}, {_where(record)}.",
         f"It begins on {_day(record.valid_from)} and ends on {_day(record.valid_until)}.",
         f"Everybody who sees it is told: {record.disclosure}",
         f"It is made of {_files(len(record.footage))}:",
@@ -56,6 +55,33 @@ def standing(record: ConsentRecord, now: datetime, *, revoked: bool) -> str:
     if left <= timedelta(0):
         return "OVER: nothing may be made or shown any more."
     return f"Valid now, for {left.days} more days." if left.days > 1 else "Valid now; it ends soon."
+
+
+def what_changes(before: ConsentRecord, after: ConsentRecord) -> list[str]:
+    """Sentences: what a later record allows more and less than the one before. One sentence when nothing differs."""
+    lines = []
+    for word, here, there in (("also", after, before), ("no longer", before, after)):
+        if changed := [_PURPOSES[purpose] for purpose in here.purposes if purpose not in there.purposes]:
+            lines.append(f"It may {word} be used for {_listed(changed)}.")
+    if set(before.territory) != set(after.territory):
+        lines.append(f"It may be used {_where(after)}, before {_where(before)}.")
+    for word, new, old in (
+        ("begins", after.valid_from, before.valid_from), ("ends", after.valid_until, before.valid_until)
+    ):  # fmt: skip
+        if new != old:
+            how = "later" if when(new) > when(old) else "earlier"
+            lines.append(f"It {word} on {_day(new)}, {how} than before ({_day(old)}).")
+    if after.disclosure != before.disclosure:
+        lines.append(f"Everybody who sees it is told: {after.disclosure}")
+    if after.revocation != before.revocation:
+        lines.append(
+            f"It can be taken back at {_listed(list(after.revocation)) if after.revocation else 'no address'}."
+        )
+    return lines or ["It allows what the record before allowed."]
+
+
+def _where(record: ConsentRecord) -> str:
+    return "everywhere" if WORLD in record.territory else f"only in {', '.join(record.territory)}"
 
 
 def _day(text: str) -> str:

@@ -114,13 +114,13 @@ def make_persona(gate: Gatekeeper, making: Making, extract: Extract, hooks: Maki
     hooks.step(Step("faces", 1.0, 0.0))
     universal = load_universal(making.universal)
     run = run_folder(making, faces)
-    gate.train(making.name, faces, run)
+    consent = gate.train(making.name, faces, run)
     if not _train(making, faces, run, universal, hooks):
         return Made("interrupted", "training", seconds=clock.laps)
     clock.lap("training")
     figures = _report(making, faces, run, hooks)
     clock.lap("report")
-    _export(gate, making, faces, run, figures, hooks)
+    _export(gate, making, faces, run, figures, hooks, consent)
     clock.lap("persona")
     return Made("finished", "persona", making.out, run / REPORT / PAGE, figures, clock.laps)
 
@@ -232,9 +232,10 @@ def _embedder(hooks: MakingHooks) -> Embedder | None:
 
 
 def _export(
-    gate: Gatekeeper, making: Making, faces: Path, run: Path, figures: Mapping[str, Any], hooks: MakingHooks
-) -> None:
-    if is_exported(making.out, faces, run):
+    gate: Gatekeeper, making: Making, faces: Path, run: Path, figures: Mapping[str, Any], hooks: MakingHooks,
+    consent: str | None,
+) -> None:  # fmt: skip
+    if is_exported(making.out, faces, run, consent):
         hooks.step(Step("persona", 1.0, 0.0, "was finished before"))
         return
     hooks.step(Step("persona", 0.0, None, "exporting, and comparing the graph with the networks"))

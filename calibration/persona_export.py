@@ -135,18 +135,20 @@ def export_enrolled(
     return Exported(out, final, facts)
 
 
-def is_exported(out: Path, faces: Path, run: Path) -> bool:
-    """Whether ``out`` already is the persona of what the run has learned from this face set."""
+def is_exported(out: Path, faces: Path, run: Path, consent: str | None) -> bool:
+    """Whether ``out`` already is the persona of what the run has learned from this face set, under the record
+    ``consent`` (its digest; None: an invented person).
+    """
     try:
         manifest = read_persona(out, admit=shown_only).manifest
         meta = json.loads((run / "decoder.json").read_bytes())
-        index = read_index(faces)
+        digest = read_index(faces).digest
     except (PersonacamError, OSError, ValueError):
         return False
     chain = manifest.chain
     if chain is None:  # an invented person's file does not name its weights
         return False
-    return (chain.weights, chain.faceset, chain.consent) == (meta.get("sha256"), index.digest, index.info.consent)
+    return (chain.weights, chain.faceset, chain.consent) == (meta.get("sha256"), digest, consent)
 
 
 def portrait_of(decoder: PersonaDecoder, encoder: UniversalEncoder, frames: Frames) -> U8:

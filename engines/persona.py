@@ -44,6 +44,7 @@ from engines.errors import (
 from engines.files import read_limited, write_atomic
 from engines.mesh_subset import MESH_SUBSET
 from engines.onnx_guard import check_onnx, limits_of
+from engines.persona_chain import Chain, Sha256
 from engines.persona_zip import MAX_FILE_BYTES, MEMBER_LIMITS, check_contents, pack, unpack
 from engines.signature import sign, verify
 from engines.strict_json import finite, strict_object
@@ -52,7 +53,6 @@ SUFFIX = ".persona"
 _LIST = "personacam personas list shows what there is"
 _NOT_OURS = "get the file again from its author; it was damaged or changed"
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Line = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """Text that may be printed: a manifest must not steer a terminal."""
 
@@ -83,21 +83,6 @@ class CodeReference(BaseModel):
         if len(self.mean) != len(self.spread) or not all(value > 0 for value in self.spread):
             raise ValueError("mean and spread are of one length, and every spread is positive")
         return self
-
-
-class Chain(BaseModel):
-    """What a real person's persona was made of, so that every step can be held against the one before."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-    consent: Sha256
-    """Digest of the consent record."""
-    footage: tuple[Sha256, ...] = Field(min_length=1, max_length=1000)
-    """Of every file that faces were taken from; of the model itself when it was imported."""
-    faceset: Sha256 | None
-    """Of the face set's manifest; None: an imported model."""
-    weights: Sha256
-    """Of the trained weights before they were exported."""
 
 
 class Manifest(BaseModel):
@@ -395,6 +380,7 @@ __all__ = [
     "Manifest",
     "Persona",
     "PersonaStore",
+    "Sha256",
     "read_persona",
     "write_persona",
 ]

@@ -23,6 +23,7 @@ from realtime import (
     cli_making,
     cli_people,
     cli_render,
+    cli_renew,
     cli_report,
     cli_train,
     cli_train_stages,
@@ -55,6 +56,7 @@ cli_gallery.add_verbs(cli_train.train_app, personas_app)
 app.command("export")(cli_train.export)
 app.command("enroll", epilog=cli_enroll.EXAMPLES)(cli_enroll.enroll)
 app.add_typer(cli_consent.consent_app, name="consent")
+cli_consent.consent_app.command("renew", epilog=cli_renew.EXAMPLES)(cli_renew.renew)
 cli_consent.add_verb(personas_app)
 app.add_typer(cli_audit.audit_app, name="audit")
 app.command("forget", epilog=cli_audit.FORGET_EXAMPLES)(cli_audit.forget)

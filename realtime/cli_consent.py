@@ -252,6 +252,10 @@ def import_record(
 
 def what_follows(record: ConsentRecord) -> str:
     """The command that comes after a record was brought in."""
+    from realtime.cli_renew import renewable
+
+    if renewable(record):
+        return f"brought in; next: personacam consent renew {record.persona} --record {record.digest()[:16]}"
     sources = " ".join(f"--source {quoted(media.name)}" for media in record.footage)
     return f"brought in; next: personacam train persona {record.persona} {sources}"
 
@@ -292,7 +296,7 @@ def show(
         rows = []
         for signed in found:
             if isinstance(signed, SignedRecord):
-                rows.append({"digest": signed.digest, "standing": _say_record(signed.record, store)})
+                rows.append({"digest": signed.digest, "standing": _say_record(signed.record, store, ())})
             else:
                 say(f"{signed.message}\n  -> {signed.hint}", "red")
                 rows.append({"error": signed.message})
@@ -304,12 +308,12 @@ def show(
         print_json({"records": rows, "enroller_key": public})
 
 
-def _say_record(record: ConsentRecord, store: ConsentStore) -> str:
+def _say_record(record: ConsentRecord, store: ConsentStore, earlier: tuple[str, ...]) -> str:
     from calibration.consent_gates import utc_now
     from calibration.consent_revocation import revoked_digests
     from calibration.consent_words import in_words, standing
 
-    text = standing(record, utc_now(), revoked=bool(revoked_digests(record, store.revocations())))
+    text = standing(record, utc_now(), revoked=bool(revoked_digests(record, store.revocations(), earlier=earlier)))
     for line in in_words(record):
         say(line)
     say(text + "\n", "bold")
@@ -324,7 +328,8 @@ def tell(persona: Persona) -> dict[str, Any]:
 
     try:
         signed = read_record(persona.consent)
-        digest, text = signed.digest, _say_record(signed.record, _store())
+        earlier = persona.manifest.chain.earlier if persona.manifest.chain else ()
+        digest, text = signed.digest, _say_record(signed.record, _store(), earlier)
     except ConsentError as error:
         digest, text = None, error.message
         say(f"{error.message}\n  -> {error.hint}", "red")
