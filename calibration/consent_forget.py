@@ -2,19 +2,21 @@
 
 Found are the persona files in the user's folder, calibrations that hold something of the person, and whatever the audit
 log says was written under the name: face sets with the coverage maps beside them, runs of training with their reports,
-and exported files, each only if it still says itself that it is of this person, so that nothing else is removed that
-lies at the same place now. What an interruption left goes too. Engines built from a persona's network hold its weights
-and go too.
+and exported or renewed files, each only if it still says itself that it is of this person, so that nothing else is
+removed that lies at the same place now. What lies in the user's enrolled/NAME is of this person even if it is too
+damaged to say so. What an interruption left goes too. Engines hold a persona's weights and go too, those of earlier
+trainings included: they remember the name.
 
-What stays: the footage, which belongs to whom it belongs; the signed records and revocations, which prove what was
-allowed and what was not; the log, which gets a line more. None of them holds a face.
+What stays, and why, is for ``left_of`` in calibration.consent_left.
 """
 
 from __future__ import annotations
 
 import glob
 import shutil
-from collections.abc import Callable, Iterable
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,11 +27,11 @@ from calibration.consent_gates import TIER_FOLDERS, shown_only
 from calibration.consent_store import ConsentStore
 from calibration.profile_store import held_of
 from engines.build import model_digest
-from engines.cache import PlanCache
+from engines.cache import STALE_S, PlanCache
 from engines.errors import DataError, PersonacamError
 from engines.faceset import GATHERED, MANIFEST, read_index
 from engines.files import read_limited
-from engines.folder_lock import LOCK
+from engines.folder_lock import LOCK, FolderLock
 from engines.persona import SUFFIX, Persona, read_persona
 from engines.strict_json import strict_object
 
@@ -38,6 +40,8 @@ _MAX_JSON = 16 << 20
 _SETTINGS = "config.json"
 _FACES, _COVERAGE = "faces", ("coverage.png", "coverage.json")
 """As calibration.enrollment writes them."""
+_HALF = ".{}.*.tmp"
+"""What a kill leaves of a file; see engines.files.write_atomic."""
 _TORN = ("{}-[0-9][0-9][0-9].npz", ".{}-[0-9][0-9][0-9].npz.*.tmp")
 
 
@@ -59,11 +63,14 @@ def derived_of(store: ConsentStore, name: str, cache: PlanCache | None = None) -
     sets = {str(entry.details["faceset"]) for entry in events if "faceset" in entry.details}
     said = {key: _paths(e.details.get(key) for e in events) for key in ("folder", "out", "file")}
 
-    standing = [store.home / "personas" / tier / f"{name}{SUFFIX}" for tier in TIER_FOLDERS]
-    exported = [path for path in said["out"] if path.suffix == SUFFIX and path not in standing]
+    standing = standing_places(store, name)
+    renewed = _paths(e.details.get("file") for e in events if e.event == "renew")
+    exported = [path for path in (*said["out"], *renewed) if path.suffix == SUFFIX and path not in standing]
+    exported += Path(tempfile.gettempdir()).glob(f"personacam-*/{name}{SUFFIX}")  # of a killed worker of a film
     personas = [path for path in standing if path.is_file()]
-    personas += [path for path in exported if _shows(path, name, consents)]
+    personas += [path for path in dict.fromkeys(exported) if shows(path, name, consents)]
     found = [_file("persona", path) for path in personas]
+    found += [_file("persona", half) for path in (*standing, *exported) for half in _halves(path)]
     for folder in said["folder"]:
         files = _faceset_files(folder, name, consents)
         if files:
@@ -71,10 +78,16 @@ def derived_of(store: ConsentStore, name: str, cache: PlanCache | None = None) -
             found += _coverage(folder)
     runs = [path for path in said["out"] if path.is_dir()]
     found += [_run(path, name) for path in runs if _learned_from(path, consents, sets) or _just_begun(path)]
+    found += _rest(store.home.resolve() / "enrolled" / name, name, {thing.path for thing in found})
     found += [Derived("profile", held.path, held.bytes, held.remove) for held in held_of(store.home, name)]
     if cache is not None:
-        found += _engines(personas, cache)
+        found += _engines(name, personas, cache)
     return found
+
+
+def standing_places(store: ConsentStore, name: str) -> list[Path]:
+    """Where persona files of the name lie or would lie, one for each tier."""
+    return [store.home / "personas" / tier / f"{name}{SUFFIX}" for tier in TIER_FOLDERS]
 
 
 def forget(store: ConsentStore, name: str, things: Iterable[Derived], now: datetime) -> list[str]:
@@ -105,11 +118,20 @@ def _read(path: Path) -> Persona | None:
         return None
 
 
-def _shows(path: Path, name: str, consents: set[str]) -> bool:
-    """Whether a file elsewhere still is this person's."""
+def _halves(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(_HALF.format(glob.escape(path.name)))) if path.parent.is_dir() else []
+
+
+def shows(path: Path, name: str, consents: set[str]) -> bool:
+    """Whether the file ``path`` is a persona of this name under one of the records ``consents`` (digests)."""
     persona = _read(path)
     chain = persona.manifest.chain if persona else None
-    return persona is not None and persona.manifest.name == name and chain is not None and chain.consent in consents
+    return (
+        persona is not None
+        and persona.manifest.name == name
+        and chain is not None
+        and not consents.isdisjoint({chain.consent, *chain.earlier})
+    )
 
 
 def _faceset_files(folder: Path, name: str, consents: set[str]) -> list[Path]:
@@ -133,12 +155,14 @@ def _coverage(faces: Path) -> list[Derived]:
     """What enrollment drew and wrote beside a face set of this person."""
     if faces.name != _FACES:
         return []
-    files = [path for path in (faces.parent / name for name in _COVERAGE) if path.is_file()]
+    whole = [path for path in (faces.parent / name for name in _COVERAGE) if path.is_file()]
+    files = whole + [half for name in _COVERAGE for half in _halves(faces.parent / name)]
     return [_folder_of_files("coverage", faces.parent, files)] if files else []
 
 
 def _folder_of_files(kind: Kind, folder: Path, files: list[Path]) -> Derived:
     def remove() -> None:
+        _refuse_in_use(folder)
         for path in files:
             path.unlink(missing_ok=True)
         _remove_if_empty(folder)  # else the user put something there
@@ -151,6 +175,31 @@ def _folder_of_files(kind: Kind, folder: Path, files: list[Path]) -> Derived:
 def _remove_if_empty(folder: Path) -> None:
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
+
+
+def _refuse_in_use(folder: Path) -> None:
+    """Raise DataError while another process writes there: it would go on, and make again what was removed."""
+    if not folder.is_dir():
+        return
+    try:
+        FolderLock(folder).release()
+    except BlockingIOError:
+        raise DataError("another process writes there", hint="end it, and forget again") from None
+    (folder / LOCK).unlink(missing_ok=True)  # Windows has one now
+
+
+def _rest(folder: Path, name: str, known: set[Path]) -> list[Derived]:
+    """What was made for this person alone and cannot say so any more: damaged, or its record is gone."""
+    found: list[Derived] = []
+    faces = folder / _FACES
+    if faces.is_dir() and faces not in known:
+        own = [path for path in faces.iterdir() if path.suffix in {".npz", ".tmp"} or path.name in {MANIFEST, LOCK}]
+        if own:
+            found.append(_folder_of_files("face set", faces, own))
+    if folder not in known:
+        found += _coverage(faces)
+    runs = sorted(folder.glob("run-*")) if folder.is_dir() else []
+    return found + [_run(path, name) for path in runs if path.is_dir() and path not in known]
 
 
 def _learned_from(folder: Path, consents: set[str], sets: set[str]) -> bool:
@@ -179,6 +228,7 @@ def _run(folder: Path, name: str) -> Derived:
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
         def remove() -> None:
+            _refuse_in_use(folder)
             shutil.rmtree(folder)
             _remove_if_empty(folder.parent)  # what one command made lies in one folder
 
@@ -187,6 +237,16 @@ def _run(folder: Path, name: str) -> Derived:
     return _folder_of_files("run", folder, [path for path in own if path.is_file()])
 
 
-def _engines(personas: Iterable[Path], cache: PlanCache) -> list[Derived]:
+def _engines(name: str, personas: Sequence[Path], cache: PlanCache) -> list[Derived]:
     models = {model_digest(persona.swap_onnx) for persona in map(_read, personas) if persona is not None}
-    return [_file("engine", entry.path) for entry in cache.entries() if entry.key.model_sha256 in models]
+    own = [e.path for e in cache.entries() if e.key.model_sha256 in models or e.info.get("name") == name]
+    # Of a builder that was killed, and nobody knows of whom; nothing can use them.
+    halves = list(cache.folder.glob(".*.plan.*.tmp")) if cache.folder.is_dir() else []
+    return [_file("engine", path) for path in (*own, *(half for half in halves if _is_old(half)))]
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime >= STALE_S
+    except OSError:  # just finished
+        return False

@@ -19,6 +19,7 @@ from realtime import (
     cli_devices,
     cli_engines,
     cli_enroll,
+    cli_forget,
     cli_gallery,
     cli_making,
     cli_people,
@@ -59,7 +60,7 @@ app.add_typer(cli_consent.consent_app, name="consent")
 cli_consent.consent_app.command("renew", epilog=cli_renew.EXAMPLES)(cli_renew.renew)
 cli_consent.add_verb(personas_app)
 app.add_typer(cli_audit.audit_app, name="audit")
-app.command("forget", epilog=cli_audit.FORGET_EXAMPLES)(cli_audit.forget)
+app.command("forget", epilog=cli_forget.EXAMPLES)(cli_forget.forget)
 app.command("verify", epilog=cli_verify.EXAMPLES)(cli_verify.verify)
 app.add_typer(cli_verify.mark_app, name="mark")
 app.command("render", epilog=cli_render.EXAMPLES)(cli_render.render)

@@ -1,4 +1,4 @@
-"""The verbs for what was done with personas of real people, and for undoing it."""
+"""The verbs for what was done with personas of real people."""
 
 from __future__ import annotations
 
@@ -9,17 +9,9 @@ import typer
 from rich.table import Table
 
 from realtime.cli_consent import JsonFlag, Yes, confirmed, gatekeeper
-from realtime.cli_engines import CacheOption
-from realtime.cli_engines import _cache as cache_of
 from realtime.console import console, errors_explained, print_json, say
 
 audit_app = typer.Typer(help="What was done with personas of real people on this machine.", no_args_is_help=True)
-
-FORGET_EXAMPLES = """Examples:
-
-    personacam forget ada --dry-run      what would be removed
-
-    personacam forget ada"""
 
 
 @audit_app.command("verify")
@@ -73,38 +65,3 @@ def restart(yes: Yes = False) -> None:
         confirmed("Begin a new log?", yes=yes)
         old = gatekeeper().store.log.restart(utc_now())
     say(f"a new log; the old one is {old}" if old else "a new log; there was no old one")
-
-
-def forget(
-    name: Annotated[str, typer.Argument(help="The persona's name.")],
-    yes: Yes = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed and stop.")] = False,
-    cache: CacheOption = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Remove everything that was made of a person's face: face sets, runs, personas, engines. The footage stays."""
-    with errors_explained(as_json=as_json):
-        from calibration.consent_forget import derived_of
-        from calibration.consent_forget import forget as remove
-        from calibration.consent_gates import utc_now
-        from engines.errors import DataError
-
-        store = gatekeeper().store
-        things = derived_of(store, name, cache_of(cache))
-        for thing in things:
-            say(f"{thing.kind:8} {thing.bytes / 1e6:8.1f} MB  {thing.path}")
-        report = {"persona": name, "dry_run": dry_run, "removed": [], "failed": []}
-        if not things:
-            say(f"there is nothing of {name} on this machine")
-        elif not dry_run:
-            confirmed(f"Remove these {len(things)}? The footage, the signed records and the log stay.", yes=yes)
-            failures = remove(store, name, things, utc_now())
-            report |= {"removed": [f"{t.kind}: {t.path}" for t in things], "failed": failures}
-            if failures:
-                raise DataError(f"not removed: {'; '.join(failures)}", hint="close what uses them, and try again")
-            say(f"removed; the footage, the signed records and the log stay in {store.home}")
-        else:
-            report["removed"] = [f"{t.kind}: {t.path}" for t in things]
-            say("nothing was removed: --dry-run")
-    if as_json:
-        print_json(report)
