@@ -24,6 +24,7 @@ from realtime.persona_names import proper_name
 if TYPE_CHECKING:
     from calibration.consent_gates import Gatekeeper
     from calibration.enrollment import Enrollment, EnrollOptions, EnrollProgress
+    from realtime.enroll_pace import Pace
 
 EXAMPLES = """Examples:
 
@@ -123,10 +124,11 @@ def bring_in(gate: Gatekeeper, file: Path) -> None:
 def _extract(
     name: str, paths: Sequence[Path], folder: Path, gate: Gatekeeper, options: EnrollOptions, *, as_json: bool
 ) -> None:
+    from realtime.enroll_pace import Pace, frames_in
     from realtime.enroll_session import enroll_files
 
     try:
-        with _board("faces", timed=True) as progress:
+        with _board("faces", Pace(frames_in(paths))) as progress:
             done = enroll_files(paths, name, folder, gate, options=options, progress=progress)
     except (ConsentMissingError, ConsentFootageError) as error:
         raise type(error)(error.message, hint=ask_for_it(name, paths)) from error
@@ -232,34 +234,43 @@ def _record(
 
 
 @contextmanager
-def _board(what: str, *, timed: bool = False) -> Iterator[Callable[[EnrollProgress], None]]:
-    """One bar, and beside it one line that stays long enough to be read; in a log a line for every tenth."""
+def _board(what: str, pace: Pace | None = None) -> Iterator[Callable[[EnrollProgress], None]]:
+    """One bar, and beside it one line that stays long enough to be read; in a log a line for every tenth.
+
+    ``pace``: of files; then the line has the rate and the time left.
+    """
     columns = (
         TextColumn("{task.description:8}"), BarColumn(bar_width=24), TaskProgressColumn(),
         TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
     )  # fmt: skip
-    began, changed, logged = time.monotonic(), 0.0, -1.0
-    before: int | None = None
+    changed, logged = 0.0, -1.0
     bars = Bars(*columns, console=console)
     task = bars.add_task(what, total=1.0, note="", visible=False)
     try:
 
         def progress(p: EnrollProgress) -> None:
-            nonlocal before, changed, logged
+            nonlocal changed, logged
             bars.start()  # not before the first frame: a refusal leaves no empty line
             now = time.monotonic()
-            before = p.seen - 1 if before is None else before
+            speed = "" if pace is None else _speed(*pace.at(p.seen))
             if now - changed >= _CALM_S:
                 changed = now
-                rate = f"{(p.seen - before) / max(now - began, 1e-3):.0f}/s, " if timed else ""
-                want = p.problem or (f"wanted: {p.prompt}" if timed and p.prompt else p.prompt)
-                note = f"{p.kept} kept of {p.seen} frames  {rate}{want}"
+                want = p.problem or (f"wanted: {p.prompt}" if pace is not None and p.prompt else p.prompt)
+                note = f"{p.kept} kept of {p.seen} frames  {speed}{want}"
                 bars.update(task, visible=True, completed=p.share, note=note)
             if not console.is_terminal and p.share >= logged + _LOG_STEP:
                 logged = p.share
-                say(f"{p.share:.0%}: {p.kept} kept of {p.seen} frames; {p.problem or p.prompt}")
+                say(f"{p.share:.0%}: {p.kept} kept of {p.seen} frames; {speed}{p.problem or p.prompt}")
 
         yield progress
     finally:
         if bars.live.is_started:  # stopping what never began prints an empty line too
             bars.stop()
+
+
+def _speed(rate: float | None, left_s: float | None) -> str:
+    """For the line beside the bar; nothing while it is not known."""
+    if rate is None:
+        return ""
+    left = "" if left_s is None else f"at most {duration(left_s)} left, "
+    return f"{rate:.0f} frames/s, {left}"

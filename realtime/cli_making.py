@@ -173,11 +173,18 @@ def extraction(
 
     def extract(tell: Callable[[Step], None]) -> Path | None:
         from calibration.making import Step
+        from realtime.enroll_pace import Pace, frames_in
         from realtime.enroll_session import enroll_files
 
+        pace = Pace(frames_in(sources))
+
         def progress(p: EnrollProgress) -> None:
+            rate, left_s = pace.at(p.seen)
             wanted = f"wanted: {p.prompt}" if p.prompt else ""
-            tell(Step("faces", min(p.share, 0.99), None, f"{p.kept} kept of {p.seen} frames  {p.problem or wanted}"))
+            speed = "" if rate is None else f", {rate:.0f} frames/s"
+            note = f"{p.kept} kept of {p.seen} frames{speed}  {p.problem or wanted}"
+            # It ends when everything wanted was seen or with the footage, whatever comes first.
+            tell(Step("faces", min(max(p.share, pace.done(p.seen)), 0.99), left_s, note))
 
         done = enroll_files(sources, making.name, making.folder, gate, options=options, progress=progress)
         if done.stopped == "interrupted":
@@ -212,8 +219,8 @@ def _board(making: Making) -> Iterator[MakingHooks]:
                 bars.start()
                 tasks.update({stage: bars.add_task(stage, total=1.0, note="") for stage in STAGES})
             done = p.fraction >= 1
-            eta = _later(p.stage, making) + (p.eta_s if p.eta_s is not None else 0.0)
-            left = "" if p.eta_s is None else f"  {duration(eta)} left in all"
+            eta_s = _GUESS_S.get(p.stage) if p.eta_s is None else p.eta_s
+            left = "" if eta_s is None else f"  about {duration(_later(p.stage, making) + eta_s)} left in all"
             bars.update(tasks[p.stage], completed=p.fraction, note=p.note if done else f"{p.note}{left}")
             if done and p.stage not in finished:
                 finished.add(p.stage)

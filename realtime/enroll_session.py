@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,9 @@ VOUCH_S = 0.5
 """A face that is followed is looked at again for who it is after so long; what lies between waits for the answer."""
 SAVE_EVERY_S = 20.0
 """A kill loses no more than this."""
+AGAIN = "going on: on the way to where it stopped"
+"""``EnrollProgress.problem`` of frames that an earlier call looked at."""
+_SKIPPED_AT_ONCE = 30
 
 
 _BETTER: Mapping[Fault | None, str] = {
@@ -210,7 +213,9 @@ class _Session:
                     break
                 if stop is not None and stop.is_set():
                     return self._interrupted()
-                if position < self._gathered.seen:
+                if position < self._gathered.seen:  # read again on the way to where an earlier call stopped
+                    if progress is not None and position % _SKIPPED_AT_ONCE == 0:
+                        progress(replace(self._progress(None), seen=position, problem=AGAIN))
                     continue
                 fault = self._take(frame) if position % self._options.every == 0 else None
                 self._gathered.seen = position + 1
