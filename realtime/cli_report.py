@@ -27,6 +27,7 @@ from realtime.config import Settings
 from realtime.console import console, errors_explained, print_json, say
 from realtime.detect import MeshDetector
 from realtime.latest import Latest
+from realtime.live_settings import CurrentSettings
 from realtime.pipeline import Limits, Pipeline, Stages
 from realtime.policy import FailurePolicy, PolicyGate
 from realtime.session import open_swap_runtime
@@ -71,7 +72,7 @@ class LivePath:
         blend = BlendConfig(settings.erode, settings.feather, colour_strength=settings.colour_strength)
         stages = Stages(
             Tracker(self._detector, TrackerConfig(smooth=settings.smooth)), kernels.FaceCropper(), self._swapper,
-            Blender(blend, self.swap_size), None,
+            Blender(blend, self.swap_size), None, CurrentSettings(settings).calm(),
         )  # fmt: skip
         pipeline = Pipeline(
             Latest[Frame](), stages, PolicyGate(FailurePolicy.VEIL, size=(width, height)), [sink],

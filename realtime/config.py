@@ -103,7 +103,7 @@ class Settings(BaseModel):
     feather: int = Field(4, ge=0, le=16)
     """Softening of the mask's edge, in pixels of the swap's own grid; too much of it would show the wearer."""
     smooth: bool = True
-    """One-euro smoothing of the alignment."""
+    """Smoothing in time: of the alignment, and of what the persona's network sees."""
     smoothing: float = Field(0.5, ge=0.0, le=1.0)
     """How much of it: 0 none, 0.5 as measured to be best, 1 the calmest and the laziest."""
     calibration: str | None = Field(None, max_length=40)

@@ -17,6 +17,7 @@ import numpy as np
 
 from engines.jit import kernel
 from engines.types import F32, U8
+from realtime.calm import warm_up_calm
 from realtime.cover import extend_colours
 from realtime.crop import FaceCropper, crop_face, crop_taps, warp_crop
 from realtime.mark import warm_up_mark
@@ -183,4 +184,5 @@ def warm_up_rest() -> None:
     planar_to_bgr(planar, np.zeros((1, 1, 4, 4), np.float32), picture, mask)
     masked_sums(picture, picture, mask, np.zeros((2, 2, 3), np.int64))
     count_above(mask, np.zeros(1, np.int64), 127)
+    warm_up_calm()
     warm_up_mark()

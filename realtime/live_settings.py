@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from realtime.blend import BlendConfig
+from realtime.calm import Calm, CalmConfig
 from realtime.config import Settings
 from realtime.provenance import Label, PersonaKind
 from realtime.track import TrackerConfig
@@ -24,14 +25,26 @@ def tracker_config(settings: Settings) -> TrackerConfig:
     """How the face is followed.
 
     ``smoothing`` 0.5 gives the filter's own constants; at 1 a still face trembles a quarter as fast and a moving one is
-    followed half as quickly, towards 0 the other way round.
+    followed from twice as far, towards 0 the other way round.
     """
     usual, more = TrackerConfig(), 2.0 * settings.smoothing - 1.0
     return replace(
         usual,
         smooth=settings.smooth and settings.smoothing > 0.0,
         min_cutoff_hz=usual.min_cutoff_hz * 4.0**-more,
-        beta=usual.beta * 2.0**-more,
+        noise=usual.noise * 2.0**more,
+        moved=usual.moved * 2.0**more,
+    )
+
+
+def calm_config(settings: Settings) -> CalmConfig:
+    """How calm the network's inputs are; what is still slows down with ``smoothing`` as the alignment does."""
+    usual, slower = CalmConfig(), 4.0 ** (1.0 - 2.0 * settings.smoothing)
+    return replace(
+        usual,
+        on=settings.smooth and settings.smoothing > 0.0,
+        crop_hz=usual.crop_hz * slower,
+        points_hz=usual.points_hz * slower,
     )
 
 
@@ -45,3 +58,7 @@ class CurrentSettings:
 
     def __init__(self, value: Settings) -> None:
         self.value = value
+
+    def calm(self) -> Calm:
+        """For ``Stages``: follows the options."""
+        return Calm(lambda: calm_config(self.value))

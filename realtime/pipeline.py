@@ -245,7 +245,7 @@ class Pipeline:
                     raise self._unsettled
                 detection = stages.track.update(frame)
             if detection is None:
-                stages.blend.reset()
+                _forget(stages)
                 return Reason.NO_FACE, None
             with trace.stage("align"):
                 to_frame = stages.track.align(detection, len(self._crop), frame.timestamp_ns / 1e9)
@@ -254,6 +254,8 @@ class Pipeline:
                 features = geometry.features(detection.landmarks, detection.layout, to_frame)
                 points = self._crop_points(detection, to_frame)
                 stages.crop(frame.pixels, to_frame, self._crop)
+                if stages.calm is not None:
+                    stages.calm(self._crop, points, frame.timestamp_ns / 1e9)
             reason = Reason.RUNTIME_ERROR
             with trace.stage("swap"):
                 swap = stages.swap.swap(AlignedFace(frame.index, self._crop, to_frame, features, points))
@@ -290,9 +292,7 @@ class Pipeline:
             self._unsettled = error
 
     def _crop_points(self, detection: Detection, to_frame: F64) -> F32 | None:
-        """The mesh in the square that the pixels are cut from, so that both follow the same smoothed alignment. The
-        points themselves are not smoothed: the pixels beside them are of this frame too.
-        """
+        """The mesh in the square that the pixels are cut from, so that both follow the same smoothed alignment."""
         if detection.layout != "mesh468":
             return None
         return crop_points(detection.landmarks, to_frame, len(self._crop), out=self._points)
@@ -316,7 +316,7 @@ class Pipeline:
 
     def _start_afresh(self) -> None:
         self._stages.track.reset()
-        self._stages.blend.reset()
+        _forget(self._stages)
 
     def _dt_s(self, frame: Frame) -> float:
         """Seconds since the last swapped frame, by the frames' own time."""
@@ -373,6 +373,13 @@ class Pipeline:
         if limits.frames is not None and self.counts.sent >= limits.frames:
             return True
         return limits.seconds is not None and self._clock() - started > limits.seconds * 1e9
+
+
+def _forget(stages: Stages) -> None:
+    """The next face is another one, or in another place."""
+    stages.blend.reset()
+    if stages.calm is not None:
+        stages.calm.reset()
 
 
 def _own_square(swap: Swaps) -> F64 | None:

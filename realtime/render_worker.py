@@ -24,7 +24,7 @@ from realtime.detect import Detector, MeshDetector
 from realtime.engine_plan import live_runtime
 from realtime.engine_switch import EngineSwitch
 from realtime.latest import Latest
-from realtime.live_settings import blend_config, tracker_config
+from realtime.live_settings import CurrentSettings, blend_config, tracker_config
 from realtime.mark import Marker
 from realtime.pipeline import Limits, Pipeline, Stages
 from realtime.policy import PolicyGate, Reason
@@ -148,6 +148,7 @@ class _Stretch:
                 self._ahead, kernels.FaceCropper(), swapper,
                 Blender(blend_config(settings), swapper.swap_size, swapper.square),
                 Label(position=settings.label_position) if labelled else None,
+                CurrentSettings(settings).calm(),
             ),
             PolicyGate(settings.policy, hold_s=settings.hold_s, card=settings.card, size=clip.size),
             [self],

@@ -264,7 +264,7 @@ def run_session(
         trace = trace or Trace()
         pipeline = Pipeline(
             capture.latest,
-            Stages(tracker, kernels.FaceCropper(), worn.swapper, worn.blender, label),
+            Stages(tracker, kernels.FaceCropper(), worn.swapper, worn.blender, label, current.calm()),
             gate,
             sinks,
             size=source.size,

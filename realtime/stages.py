@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from engines.crop_square import CropSquare
-from engines.types import F64, U8, AlignedFace, Detection, Frame, Swap
+from engines.types import F32, F64, U8, AlignedFace, Detection, Frame, Swap
 
 
 class Tracks(Protocol):
@@ -49,6 +49,16 @@ class Blends(Protocol):
     def reset(self) -> None: ...  # noqa: D102
 
 
+class Calms(Protocol):
+    """Takes the noise out of what the swap will see, and of nothing that is shown."""
+
+    def __call__(self, crop: U8, points: F32 | None, t_s: float) -> None:
+        """In place: the (S, S, 3) crop and its mesh points, of the frame at ``t_s`` seconds."""
+        ...
+
+    def reset(self) -> None: ...  # noqa: D102
+
+
 class Draws(Protocol):
     """Draws over a finished picture."""
 
@@ -65,3 +75,4 @@ class Stages:
     swap: Swaps
     blend: Blends
     label: Draws | None
+    calm: Calms | None = None

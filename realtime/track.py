@@ -9,7 +9,7 @@ import numpy as np
 
 from engines.errors import DetectorError
 from engines.geometry import frame_to_crop, invert
-from engines.smoothing import OneEuro
+from engines.smoothing import StillOrMoving
 from engines.types import F64, Detection, Frame
 from realtime.detect import Detector
 
@@ -19,7 +19,7 @@ class TrackerConfig:
     """How a face is followed."""
 
     smooth: bool = True
-    """One-euro smoothing of the alignment."""
+    """Smoothing of the alignment in time."""
     search_every: int = 1
     """Without a face, search in every n-th frame."""
     check_every: int = 30
@@ -28,12 +28,13 @@ class TrackerConfig:
     it waits until the frame has gone out (``Tracker.settle``)."""
     denials: int = 3
     """So many checks in a row must deny a track before it ends, from the next frame on."""
-    min_cutoff_hz: float = 0.6
-    """Low-pass of a face that holds still. At 30 frames a second its trembling is a quarter of the landmarks'."""
-    beta: float = 17.0
-    """Hz of cutoff per crop side a second: a head that crosses its own crop in a second is followed at 18 Hz."""
-    d_cutoff_hz: float = 6.0
-    """Low-pass of the speed: high, so that a head that starts to move is followed within two frames."""
+    min_cutoff_hz: float = 0.4
+    """Low-pass of a face that holds still. At 30 frames a second a twelfth of each new place."""
+    noise: float = 0.012
+    """Crop sides, logarithm of its size, radians: what differs by less from its average may be noise. In a camera's
+    noise of 2 levels Face Mesh's square trembles by that much."""
+    moved: float = 0.03
+    """What differs by more moves, and is followed at once."""
 
 
 @dataclass
@@ -62,7 +63,7 @@ class Tracker:
         if config.check_every < 1:
             raise DetectorError("check_every is below 1", hint="use 30 to check a track about once a second")
         self._detector, self._config = detector, config
-        self._filter = OneEuro(config.min_cutoff_hz, config.beta, config.d_cutoff_hz)
+        self._filter = StillOrMoving(config.min_cutoff_hz, config.noise, config.moved)
         self.counts = TrackCounts()
         self._last: Detection | None = None
         self._angle = 0.0
@@ -135,7 +136,7 @@ class Tracker:
     def configure(self, config: TrackerConfig) -> None:
         """Other cadences and another filter from the next frame on. May be called from any thread."""
         self._config = config
-        self._filter.tune(config.min_cutoff_hz, config.beta)
+        self._filter.tune(config.min_cutoff_hz, config.noise, config.moved)
 
     def align(self, detection: Detection, size: int, t_s: float) -> F64:
         """(2, 3) affine from pixels of a ``size`` x ``size`` crop to frame pixels, smoothed over the track.

@@ -17,6 +17,7 @@ from engines.persona import Persona, read_persona
 from engines.runtimes import open_runtime
 from engines.types import F32, U8, Frame
 from realtime import kernels
+from realtime.calm import Calm
 from realtime.detect import MeshDetector
 from realtime.source import NoFrameYet, Source
 from realtime.track import Tracker
@@ -40,6 +41,7 @@ class FaceReader:
             self._tracker = Tracker(MeshDetector.load(threads=threads))
             undo.pop_all()
         self._cropper = kernels.FaceCropper()
+        self._calm = Calm()
         self._crop: U8 = np.zeros((manifest.crop_size, manifest.crop_size, 3), np.uint8)
         self._feeds = {name: np.zeros(shape, np.float32) for name, shape in manifest.network_inputs().items()}
         if "code_gain" in self._feeds:
@@ -70,16 +72,20 @@ class FaceReader:
         try:
             found = self._tracker.update(frame)
             if found is None:
+                self._calm.reset()
                 return None
             side = len(self._crop)
             to_frame = self._tracker.align(found, side, frame.timestamp_ns / 1e9)
             self._cropper(frame.pixels, to_frame, self._crop)
         except DetectorError:
             self._tracker.reset()
+            self._calm.reset()
             return None
+        points = crop_points(found.landmarks, to_frame, side)
+        self._calm(self._crop, points, frame.timestamp_ns / 1e9)
         kernels.bgr_to_planar(self._crop, self._feeds["face"])
         if "points" in self._feeds:
-            self._feeds["points"][0] = crop_points(found.landmarks, to_frame, side)
+            self._feeds["points"][0] = points
             self._feeds["present"].fill(1.0)
         return dict(self._runtime.run(self._feeds))
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from engines.errors import DataError
-from engines.smoothing import OneEuro
 from realtime.blend import BlendConfig, Blender
 from realtime.config import Settings
 from realtime.live_settings import blend_config, label_for, tracker_config
@@ -25,18 +24,10 @@ def test_what_a_run_begins_with_is_what_it_always_was():
 def test_smoothing_is_a_matter_of_degree():
     calm, lively = (tracker_config(Settings(smoothing=value)) for value in (1.0, 0.1))
     assert calm.min_cutoff_hz < TrackerConfig().min_cutoff_hz < lively.min_cutoff_hz
-    assert calm.beta < TrackerConfig().beta < lively.beta
+    assert calm.noise > TrackerConfig().noise > lively.noise
+    assert calm.moved > TrackerConfig().moved > lively.moved
     assert not tracker_config(Settings(smoothing=0.0)).smooth
     assert not tracker_config(Settings(smooth=False)).smooth
-
-
-def test_a_filter_goes_on_with_other_constants():
-    tuned, fixed = OneEuro(0.6, 0.0), OneEuro(0.6, 0.0)
-    for at in range(10):
-        tuned([float(at % 2)], at / 30)
-        fixed([float(at % 2)], at / 30)
-    tuned.tune(0.05, 0.0)
-    assert abs(tuned([5.0], 0.34)[0]) < 0.5 * abs(fixed([5.0], 0.34)[0])
 
 
 def test_a_real_persons_label_is_there_whatever_the_settings_say():

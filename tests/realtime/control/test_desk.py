@@ -297,7 +297,7 @@ def test_knobs_reach_what_they_turn(world):
     assert world.desk.error is None
     config = world.pipeline.stages.blend.config
     assert (config.feather_px, config.erode_px, config.sharpen) == (2, -3, 0.5)
-    assert world.track.config.min_cutoff_hz == pytest.approx(0.15)
+    assert world.track.config.min_cutoff_hz == pytest.approx(0.1)
     assert world.pipeline.stages.swap.strength == 1.2
     world.do('{"do":"persona","name":"kofi"}')
     world.until(lambda: world.current.value.persona == "kofi")
