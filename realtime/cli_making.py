@@ -220,8 +220,9 @@ def _board(making: Making) -> Iterator[MakingHooks]:
                 tasks.update({stage: bars.add_task(stage, total=1.0, note="") for stage in STAGES})
             done = p.fraction >= 1
             eta_s = _GUESS_S.get(p.stage) if p.eta_s is None else p.eta_s
-            left = "" if eta_s is None else f"  about {duration(_later(p.stage, making) + eta_s)} left in all"
-            bars.update(tasks[p.stage], completed=p.fraction, note=p.note if done else f"{p.note}{left}")
+            # First: a narrow window cuts the end of the line off.
+            left = "" if eta_s is None else f"about {duration(_later(p.stage, making) + eta_s)} left in all  "
+            bars.update(tasks[p.stage], completed=p.fraction, note=p.note if done else f"{left}{p.note}")
             if done and p.stage not in finished:
                 finished.add(p.stage)
                 if not console.is_terminal:  # a log shows no bars
