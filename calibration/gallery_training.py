@@ -42,7 +42,7 @@ from engines.polish_data import PersonaPairs
 from engines.run_folder import Universal, load_universal
 from engines.sharpen import sharpen
 from engines.train import Progress
-from engines.universal import UniversalConfig, mildly, train_universal
+from engines.universal import UniversalConfig, mildly, on_top, train_universal
 from engines.universal_bundle import sample_wearers, save_bundle
 from engines.universal_data import MILD_POINTS
 from engines.universal_networks import persona_decoder
@@ -89,9 +89,13 @@ class GalleryHooks:
 
 def recipe(
     tier: Tier, *, seed: int = 0, minutes: float | None = None, polish_minutes: float | None = None,
-    plan: GalleryPlan | None = None, device: str = "cpu",
+    plan: GalleryPlan | None = None, device: str = "cpu", frozen_encoder: bool = False,
 ) -> GalleryRecipe:  # fmt: skip
-    """The recipe of a tier; ``minutes`` and ``polish_minutes`` (each persona's) change the schedules' lengths."""
+    """The recipe of a tier; ``minutes`` and ``polish_minutes`` (each persona's) change the schedules' lengths.
+
+    With ``frozen_encoder`` all of the universal stage's time is the trunk's, on the encoder of the run that
+    ``train_gallery`` starts from.
+    """
     on_gpu = device.startswith("cuda")
     usual_minutes, own_minutes = MINUTES[tier]
     universal_minutes = minutes or usual_minutes
@@ -100,15 +104,16 @@ def recipe(
         max_minutes=_FIRST * universal_minutes, batch=64 if on_gpu else 16, warmup_steps=300, self_fraction=0.1,
         checkpoint_minutes=5.0, device="cuda" if on_gpu else "cpu",
     )  # fmt: skip
+    last = on_top(first) if frozen_encoder else mildly(first)
     return GalleryRecipe(
         tier,
         plan or GalleryPlan(seed=seed),
-        replace(mildly(first), max_minutes=(1 - _FIRST) * universal_minutes),
+        replace(last, max_minutes=universal_minutes if frozen_encoder else (1 - _FIRST) * universal_minutes),
         PolishConfig(
             seed=seed, steps=_BY_TIME, max_minutes=polish_minutes or own_minutes, batch=32 if on_gpu else 16,
             augment=MILD, points=MILD_POINTS, device=device,
         ),
-        first,
+        None if frozen_encoder else first,
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ SSIM_C2 = 0.03**2
 """The stabilisers of Wang et al. (2004) for pictures in 0..1."""
 CHARBONNIER_EPSILON = 1e-2
 """Below about this difference (2.5 of 255) the penalty turns quadratic."""
+_USUAL_CONTRAST = 0.1
 REGIONS_68 = ((36, 42), (42, 48), (48, 68))
 """Rows of the iBUG 68 layout: right eye, left eye, mouth."""
 
@@ -46,6 +47,9 @@ class LossWeights:
     """Overlap of the mask as a whole."""
     code: float = 0.1
     """Equal codes for two differently disturbed pictures of one face (used on some steps only, see TrainConfig)."""
+    contrast: float = 0.0
+    """Exponent of ``contrast_gain``: 0 counts a difference by its size alone, which makes the decoder that all share
+    learn dark faces and dark light last, and their features not at all."""
 
 
 def swap_losses(
@@ -61,7 +65,8 @@ def swap_losses(
     difference = (face - truth) * inside
     area = inside.mean()
 
-    magnitude = torch.sqrt(difference.square() + CHARBONNIER_EPSILON**2) - CHARBONNIER_EPSILON
+    felt = difference * contrast_gain(truth, inside, weights.contrast) if weights.contrast else difference
+    magnitude = torch.sqrt(felt.square() + CHARBONNIER_EPSILON**2) - CHARBONNIER_EPSILON
     terms["charbonnier"] = magnitude.mean() / area
     if weights.regions:
         terms["regions"] = (magnitude * regions).mean() / regions.mean().clamp_min(1e-6)
@@ -70,12 +75,24 @@ def swap_losses(
         luma_truth = luma(truth)
         terms["dssim"] = dssim(luma_truth + luma_difference, luma_truth) / area
     if weights.laplacian:
-        terms["laplacian"] = laplacian_l1(luma_difference) / area
+        terms["laplacian"] = laplacian_l1(luma(felt)) / area
     terms["mask_bce"] = F.binary_cross_entropy_with_logits(mask_logits, truth_mask)
     terms["mask_dice"] = dice(torch.sigmoid(mask_logits), truth_mask)
 
     total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
     return {**terms, "total": total}
+
+
+def contrast_gain(truth: Tensor, inside: Tensor, exponent: float) -> Tensor:
+    """(N, 1, 1, 1) what the differences of each face count: more where its truth (N, 3, T, T) has little contrast.
+
+    (0.1 / s) ** exponent within 0.7 and 3, s the standard deviation of luma where ``inside`` (N, 1, T, T) is 1.
+    """
+    grey = luma(truth)
+    area = inside.sum((1, 2, 3), keepdim=True).clamp_min(1.0)
+    mean = (grey * inside).sum((1, 2, 3), keepdim=True) / area
+    variance = ((grey - mean).square() * inside).sum((1, 2, 3), keepdim=True) / area
+    return (_USUAL_CONTRAST / variance.sqrt().clamp_min(1e-3)).pow(exponent).clamp(0.7, 3.0)
 
 
 def luma(picture: Tensor) -> Tensor:

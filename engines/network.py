@@ -100,10 +100,11 @@ def config(tier: Tier) -> NetworkConfig:
             stem_width=0, encoder_widths=(24, 48, 96, 128), encoder_residuals=(False, False, False, True),
             grid=4, grid_width=96, decoder_widths=(96, 64, 32, 16),
         )  # fmt: skip
-    if tier == "small":  # 2.0 M + 2.6 M, 0.70 G
+    if tier == "small":  # 0.72 M + 2.4 M, 0.6 G. The encoder is tiny's: what limits it is the number of people that it
+        # learned from, not its size, and calibrations and personas' codes hold for both.
         return NetworkConfig(
-            tier="small", input_size=128, output_size=192, code_size=192,
-            stem_width=0, encoder_widths=(48, 80, 144, 192), encoder_residuals=(False, False, True, True),
+            tier="small", input_size=128, output_size=192, code_size=128,
+            stem_width=0, encoder_widths=(24, 48, 96, 128), encoder_residuals=(False, False, False, True),
             grid=6, grid_width=128, decoder_widths=(128, 96, 48, 24),
         )  # fmt: skip
     if tier == "base":  # 8.8 M + 9.7 M, 3.0 G

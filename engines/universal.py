@@ -43,7 +43,7 @@ from engines.network import NetworkConfig, config
 from engines.run_folder import load_universal
 from engines.run_state import SHEET, STATE, lasting_settings, new_run, resume_run, save_run
 from engines.universal_data import MILD_POINTS, Examples, Feeder, PointsNoise, UniversalPairs, join
-from engines.universal_losses import UniversalWeights, universal_losses
+from engines.universal_losses import NO_WEIGHTS, UniversalWeights, universal_losses
 from engines.universal_networks import (
     People,
     UniversalNetworks,
@@ -117,6 +117,9 @@ class UniversalConfig:
     """How the crops are disturbed; never mirrored, the truths would not fit."""
     points: PointsNoise = field(default_factory=PointsNoise)
     """How the mesh points are disturbed, and how often points or picture are missing."""
+    frozen_encoder: bool = False
+    """The encoder stays as the run that this one starts from has it, and only trunk and people learn: a further tier
+    for the codes of a finished one. All of ``weights`` are then 0, what they teach is the encoder's."""
     held_out: float = 0.1
     """Share of people and of states for validation only, where the set marks none."""
     validation_faces: int = 128
@@ -144,6 +147,12 @@ class UniversalConfig:
             raise SettingsError(
                 f"{self.network.mesh_points} mesh points", hint=f"set network.mesh_points to 0 or {len(MESH_SUBSET)}"
             )
+        if self.frozen_encoder and self.weights != NO_WEIGHTS:
+            raise SettingsError(
+                "a frozen encoder learns nothing", hint="set all weights to 0, or frozen_encoder to False"
+            )
+        if self.network.state_size and not (self.weights.auxiliary or self.frozen_encoder):
+            raise SettingsError("nothing teaches the code its state", hint="set weights.auxiliary above 0")
 
 
 OPERATIONAL = (
@@ -153,6 +162,11 @@ OPERATIONAL = (
 """Fields of UniversalConfig that may differ when a run is continued."""
 
 
+def on_top(usual: UniversalConfig) -> UniversalConfig:
+    """The same for a trunk on the encoder of a finished run, which stays as it is."""
+    return replace(mildly(usual), weights=NO_WEIGHTS, frozen_encoder=True)
+
+
 def mildly(usual: UniversalConfig) -> UniversalConfig:
     """The same for the end of a training, on the weights of a run at the usual strengths: see ``augment.MILD_ENCODER``.
 
@@ -160,7 +174,7 @@ def mildly(usual: UniversalConfig) -> UniversalConfig:
     """
     return replace(
         usual, augment=MILD_ENCODER, points=MILD_POINTS, learning_rate=0.6 * usual.learning_rate, wearers_too=0.15,
-        cycle_every=8, consistency_every=8,
+        cycle_every=8, consistency_every=8, losses=replace(usual.losses, contrast=0.5),
     )  # fmt: skip
 
 
@@ -268,13 +282,16 @@ class _Universal:
         torch.set_num_threads(1)
         networks = _networks(cfg, self.pairs)
         self.identity = _identity(cfg, self.pairs, team.world * cfg.shards)
+        if cfg.frozen_encoder and start_from is None:
+            raise SettingsError("a frozen encoder has to come from a run", hint="name the run in start_from")
         if start_from is not None:
             before = load_universal(start_from)
             begin_with(networks, self.pairs.names, before)
             self.identity["start"] = before.people.meta["trunk_sha256"]
         networks = networks.to(team.device)
         channels_last(networks)
-        self.learning = list(networks.parameters())
+        networks.encoder.requires_grad_(not cfg.frozen_encoder)
+        self.learning = [w for w in networks.parameters() if w.requires_grad]
         vectors = networks.people.weight
         others = [w for w in self.learning if w is not vectors]
         groups: list[dict[str, Any]] = [{"params": others}, {"params": [vectors], "pace": cfg.pace}]

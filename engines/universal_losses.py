@@ -33,6 +33,10 @@ class UniversalWeights:
     """The wearer's identity cannot: the strength of the reversed gradient, reached in the course of the schedule."""
 
 
+NO_WEIGHTS = UniversalWeights(cycle=0.0, consistency=0.0, auxiliary=0.0, adversary=0.0)
+"""The swap alone."""
+
+
 def universal_losses(
     networks: UniversalNetworks, batch: Examples, swap: LossWeights, weights: UniversalWeights,
     *, cycle: bool, reversal: float,

@@ -35,12 +35,12 @@ class UniversalNetworks(nn.Module):
     def __init__(self, sizes: NetworkConfig, people: int, *, wearers: int, truths: Sequence[int], seed: int) -> None:
         """``people`` K; ``wearers`` for the adversary and widths of ``truths`` for the auxiliary head, or 0 and ().
 
-        Raises SettingsError for a code whose state has another width than the truths.
+        Raises SettingsError for a code whose state has another width than the truths, where there are truths.
         """
-        if sizes.state_size not in (0, sum(truths)):
+        if truths and sizes.state_size not in (0, sum(truths)):
             raise SettingsError(
                 f"a code with {sizes.state_size} numbers of the state, the set's truths have {sum(truths)}",
-                hint=f"set network.state_size to 0 or {sum(truths)}, and weights.auxiliary above 0",
+                hint=f"set network.state_size to 0 or {sum(truths)}",
             )
         super().__init__()
         self.encoder = build_encoder(sizes, seed=seed)

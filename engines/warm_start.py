@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from engines.errors import DataError
+from engines.grow import grown
+from engines.network import NetworkConfig
 from engines.run_folder import Universal
 from engines.universal_networks import UniversalNetworks
 
@@ -19,18 +21,25 @@ _FROM_THE_SET = ("points.mean",)
 def begin_with(networks: UniversalNetworks, names: Sequence[str], before: Universal) -> None:
     """Copy encoder, trunk and the vectors of the people (``names``, the rows of ``networks.people``) known from before.
 
-    Where the code has more numbers now, the decoder begins as if they were zero. Raises DataError when the earlier
-    networks are of another family: another size of pictures or maps.
+    Where the code has more numbers now, the decoder begins as if they were zero; a trunk of a smaller tier is grown
+    (see ``grow``). Raises DataError when the earlier networks are of another family: another encoder, or maps that are
+    larger than these.
     """
     _copy(networks.encoder, before.encoder, "encoder")
-    _copy(networks.trunk, before.trunk, "trunk")
+    trunk, vectors = before.trunk, before.people.vectors
+    if _decoder_sizes(trunk.sizes) != _decoder_sizes(networks.trunk.sizes):
+        trunk, vectors = grown(trunk, vectors, networks.trunk)
+    _copy(networks.trunk, trunk, "trunk")
     known = {name: row for row, name in enumerate(before.people.names)}
-    vectors = before.people.vectors
     if vectors.shape[1] != networks.people.weight.shape[1]:
         raise DataError("the earlier run's people are of another family", hint="start from a run of the same tier")
     for row, name in enumerate(names):
         if name in known:
             networks.people.weight[row] = vectors[known[name]]
+
+
+def _decoder_sizes(sizes: NetworkConfig) -> tuple[object, ...]:
+    return sizes.grid, sizes.grid_width, sizes.decoder_widths
 
 
 def _copy(network: nn.Module, before: nn.Module, what: str) -> None:

@@ -41,6 +41,8 @@ _GALLERY_EXAMPLES = """Examples:
 
     personacam train gallery --tier small --out runs/gallery --minutes 240 --polish-minutes 10
 
+    personacam train gallery --tier small --out runs/gallery --encoder-of runs/gallery/tiny/universal
+
     personacam train gallery --tier tiny --out runs/try --persona vera --wearers 4 --states 40 --minutes 2
 
     personacam train gallery --tier tiny --out runs/gallery --package-only"""
@@ -63,6 +65,12 @@ def gallery(
     device: Device = DeviceName.AUTO,
     start_from: Annotated[
         Path | None, typer.Option(help="A universal run of this tier in place of the first stretch.")
+    ] = None,
+    encoder_of: Annotated[
+        Path | None,
+        typer.Option(
+            help="A universal run of this or a smaller tier whose encoder is kept; only a trunk learns on it."
+        ),
     ] = None,
     decoders: Annotated[
         bool, typer.Option("--decoders/--no-decoders", help="Files hold the decoder too, for further training.")
@@ -99,7 +107,7 @@ def gallery(
         )  # fmt: skip
         what = recipe(
             tier.value, seed=seed, minutes=minutes, polish_minutes=polish_minutes, plan=plan,
-            device=choose_device(device),
+            device=choose_device(device), frozen_encoder=encoder_of is not None,
         )  # fmt: skip
         plan.parts()  # refuses unknown names before anything is made
         if dry_run:
@@ -114,7 +122,7 @@ def gallery(
                 else:
                     report = train_gallery(
                         what, out, jobs=jobs, hooks=hooks, decoders=decoders, keep_universal=keep_universal,
-                        start_from=start_from, sharpen_loss_db=sharpen_loss,
+                        start_from=encoder_of or start_from, sharpen_loss_db=sharpen_loss,
                     )  # fmt: skip
             except KeyboardInterrupt:
                 raise kept() from None

@@ -76,6 +76,8 @@ _UNIVERSAL_EXAMPLES = """Examples:
 
     personacam train universal --data data/more --out runs/second --start-from runs/universal --mild
 
+    personacam train universal --data data/people --out runs/small --tier small --start-from runs/tiny --frozen-encoder
+
     torchrun --nproc-per-node 8 -m realtime train universal --data data/people --out runs/universal --device cuda"""
 
 
@@ -92,10 +94,17 @@ def universal(
     ] = True,
     device: Device = DeviceName.AUTO,
     start_from: Annotated[
-        Path | None, typer.Option(help="A universal run of this tier whose weights the new one begins with.")
+        Path | None,
+        typer.Option(help="A universal run whose weights the new one begins with; of this tier or smaller."),
     ] = None,
     mild: Annotated[
         bool, typer.Option("--mild", help="For the end: crops are disturbed less, small features are learned.")
+    ] = False,
+    frozen_encoder: Annotated[
+        bool,
+        typer.Option(
+            "--frozen-encoder", help="Only a trunk learns, on the encoder of --start-from, which may be smaller."
+        ),
     ] = False,
     as_json: JsonFlag = False,
     dry_run: DryRun = False,
@@ -106,10 +115,11 @@ def universal(
     """
     with _stage(as_json=as_json):
         from engines.network import config, with_state
-        from engines.universal import UniversalConfig, mildly, train_universal
+        from engines.universal import UniversalConfig, mildly, on_top, train_universal
         from engines.universal_data import state_size
 
-        plain = mildly(UniversalConfig()) if mild else UniversalConfig()
+        change = on_top if frozen_encoder else mildly if mild else replace
+        plain = change(UniversalConfig())
         index = _index(data)
         points = plain.network.mesh_points if mesh else 0
         chosen = replace(

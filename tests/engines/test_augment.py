@@ -152,3 +152,10 @@ def test_another_skin_is_in_the_input_alone(batch):
     plain, darker = (cut(batch, replace(NEUTRAL, input_gamma=g)) for g in (0, 0.5))
     assert torch.equal(plain.truths, darker.truths)
     assert (plain.inputs - darker.inputs).abs().mean() > 0.02
+
+
+def test_a_foreign_texture_keeps_shapes_light_and_the_truth(batch):
+    plain, foreign = (cut(batch, replace(NEUTRAL, texture_chance=chance), seed=2) for chance in (0, 1))
+    assert torch.equal(plain.truths, foreign.truths)
+    assert (plain.inputs - foreign.inputs).abs().mean() > 0.01
+    assert (plain.inputs.mean((2, 3)) - foreign.inputs.mean((2, 3))).abs().max() < 0.1

@@ -88,3 +88,16 @@ def test_code_consistency_is_relative_to_the_spread():
     other = code + 0.1
     assert float(losses.code_consistency(code, other)) == pytest.approx(0.01, rel=0.2)
     assert float(losses.code_consistency(code * 5, other * 5)) == pytest.approx(0.01, rel=0.2)
+
+
+def test_a_face_of_little_contrast_counts_as_one_of_much():
+    noise = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.05
+    dark, light = 0.1 + 0.4 * noise, 0.6 + 4 * noise
+    inside = torch.ones(1, 1, 32, 32)
+    gains = losses.contrast_gain(torch.cat([dark, light]), inside.repeat(2, 1, 1, 1), 0.5).flatten()
+    assert gains[0] > 1 > gains[1]
+    plain, felt = (
+        swap_losses(dark + 0.01, 9 * inside, dark, inside, inside, LossWeights(contrast=c)) for c in (0.0, 0.5)
+    )
+    assert felt["charbonnier"] > 1.5 * plain["charbonnier"]
+    assert felt["mask_bce"] == plain["mask_bce"]

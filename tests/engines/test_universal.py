@@ -19,7 +19,14 @@ from engines.errors import DataError, SettingsError, TrainingError
 from engines.faceset import read_index
 from engines.mesh_subset import MESH_SUBSET
 from engines.network import with_state
-from engines.universal import UniversalConfig, load_people, load_trunk, persona_decoder, train_universal
+from engines.universal import (
+    UniversalConfig,
+    load_people,
+    load_trunk,
+    on_top,
+    persona_decoder,
+    train_universal,
+)  # fmt: skip
 from engines.universal_data import UniversalPairs, state_size
 from engines.universal_losses import UniversalWeights
 from engines.universal_networks import UniversalNetworks
@@ -201,6 +208,20 @@ def test_a_run_may_begin_with_an_earlier_one_and_put_the_state_into_the_code(tra
     with pytest.raises(TrainingError, match="another run"):
         train_universal(longer, folder, tmp_path)
     assert train_universal(longer, folder, tmp_path, start_from=before.encoder.parent).step == 3
+
+
+def test_a_trunk_on_the_frozen_encoder_of_a_smaller_run(trained, quick, folder, tmp_path):
+    before, _, cfg = trained
+    sizes = replace(quick.network, tier="larger", decoder_widths=tuple(w + 2 for w in quick.network.decoder_widths))
+    larger = on_top(replace(quick, network=sizes, validation_faces=cfg.validation_faces, learning_rate=1e-4))
+    result = train_universal(larger, folder, tmp_path / "larger", start_from=before.encoder.parent)
+    assert result.scores["swap"].psnr_masked_db > before.scores["swap"].psnr_masked_db - 0.5
+    was, now = weights(before), weights(result)
+    assert all(torch.equal(t, now[name]) for name, t in was.items() if name.startswith("encoder"))
+    with pytest.raises(SettingsError, match="come from a run"):
+        train_universal(larger, folder, tmp_path / "alone")
+    with pytest.raises(SettingsError, match="learns nothing"):
+        replace(larger, weights=UniversalWeights())
 
 
 def test_a_damaged_state_is_named(quick, folder, tmp_path):
