@@ -44,10 +44,11 @@ def grown(before: FilmDecoder, vectors: Tensor, fresh: FilmDecoder) -> tuple[Fil
         )
     trunk = copy.deepcopy(fresh)
     new, old = trunk.trunk.state_dict(), before.trunk.state_dict()
-    weight = new["to_grid.weight"].unflatten(0, (large.grid_width, large.grid, large.grid))
+    maps = (large.grid_width, large.grid, large.grid)
+    weight = new["to_grid.weight"].view(*maps, large.code_size)
     weight[: small.grid_width, ..., : small.code_size] = _enlarged(old["to_grid.weight"].T, small, large).movedim(0, -1)
     weight[: small.grid_width, ..., small.code_size :] = 0
-    bias = new["to_grid.bias"].unflatten(0, (large.grid_width, large.grid, large.grid))
+    bias = new["to_grid.bias"].view(maps)
     bias[: small.grid_width] = _enlarged(old["to_grid.bias"][None], small, large)[0]
     for name in (n for n in new if not n.startswith("to_grid")):
         into, value = new[name], old[name]
@@ -66,8 +67,9 @@ def _grown_vectors(vectors: Tensor, small: NetworkConfig, large: NetworkConfig) 
     old_slots, _ = film_slots(small)
     new_slots, length = film_slots(large)
     people = vectors.new_zeros(len(vectors), length)
-    maps = people[:, : large.grid_width * large.grid**2].unflatten(1, (large.grid_width, large.grid, large.grid))
+    maps = vectors.new_zeros(len(vectors), large.grid_width, large.grid, large.grid)
     maps[:, : small.grid_width] = _enlarged(vectors[:, : small.grid_width * small.grid**2], small, large)
+    people[:, : large.grid_width * large.grid**2] = maps.flatten(1)
     for old, new in zip(old_slots, new_slots, strict=True):
         for part in (0, 1):
             start, into = old.start + part * old.channels, new.start + part * new.channels
