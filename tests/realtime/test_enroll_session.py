@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from calibration.consent import sign_record
+from calibration.consent import Party, sign_record
+from calibration.consent_keys import public_hex
 from calibration.enrollment import EnrollOptions
 from engines.errors import ConsentFootageError, ConsentMissingError, DataError, NoFaceError, OtherPersonError
 from engines.faceset import GATHERED, read_faceset, read_index
@@ -19,7 +20,7 @@ from engines.types import Frame
 from realtime.enroll_session import enroll_files, enroll_footage, frames_of
 from realtime.recorder import RecorderSink
 from realtime.session import demo_clip
-from tests.calibration.consent_world import ADA, World, record_of
+from tests.calibration.consent_world import ADA, EVE, World, record_of
 
 OPTIONS = EnrollOptions(frames=10, least=6, size=96)
 STEP = 5
@@ -177,6 +178,11 @@ def test_files_go_through_the_gates(clip, tmp_path):
     logged = [e.details.get("faceset") for e in world.gate.store.log.entries() if e.event == "extract"]
     assert read_index(done.faceset).digest in logged
     world.gate.train("ada", done.faceset, tmp_path / "run")
+    # A later record of the same person goes on with the set; somebody else's does not.
     world.gate.store.add(sign_record(record_of(film, world.key, asked="2026-02-04T00:00:00Z"), ADA))
+    assert run().faceset == done.faceset
+    assert read_index(done.faceset).info.consent == info.consent
+    other = Party(name="Eve Example", key=public_hex(EVE))
+    world.gate.store.add(sign_record(record_of(film, world.key, subject=other, asked="2026-02-05T00:00:00Z"), EVE))
     with pytest.raises(DataError, match="another consent record"):
         run()
