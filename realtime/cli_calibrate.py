@@ -25,6 +25,7 @@ _LEAST_RANGE = 0.15
 calibrate_app = typer.Typer(
     help="Adapt to your face, light, camera and machine; kept in a profile that `personacam run` uses.",
     no_args_is_help=True,
+    epilog="In this order, where you stream from: wearer (--person ada, if it is ada's), colour, machine.",
 )
 ProfileOption = Annotated[str, typer.Option("--profile", help="Which profile to write.")]
 SourceOption = Annotated[str, typer.Option("--source", "-s", help="Camera, address or video file, as for run.")]

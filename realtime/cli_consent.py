@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 consent_app = typer.Typer(
     help="A real person's persona needs their signed consent: ask, sign, bring in, show, take back.",
     no_args_is_help=True,
+    epilog="In this order: key, request, sign, import, then personacam train persona; later request, sign, renew.",
 )
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 KeyFile = Annotated[Path, typer.Option("--key", help="The person's key: a .pem file of personacam consent key.")]
@@ -85,6 +86,7 @@ def key(
         print_json({"key": str(out), "public": public})
 
 
+_PURPOSES = "stream or call for a virtual camera, recording or film for a file, research; repeat it."
 _REQUEST_EXAMPLES = """Examples:
 
     personacam consent request ada --subject "Ada Example" --enroller "Studio Example" --footage ada.mp4
@@ -101,13 +103,15 @@ def request(
     subject: Annotated[str, typer.Option(help="Who is shown.")],
     enroller: Annotated[str, typer.Option(help="Who makes the persona: you.")],
     footage: Annotated[list[Path], typer.Option(help="A file that faces are taken from; repeat it.")],
-    purpose: Annotated[list[str], typer.Option(help="stream, recording, call, film, research; repeat it.")],
+    purpose: Annotated[list[str], typer.Option(help=_PURPOSES)],
     territory: Annotated[list[str] | None, typer.Option(help="A country: DE; repeat it.", show_default="world")] = None,
     valid_from: Annotated[
-        str | None, typer.Option("--from", help="2026-12-01, or 2026-12-01T10:00:00Z.", show_default="now")
+        str | None, typer.Option("--from", help="Its begin: 2026-12-01, or 2026-12-01T10:00:00Z.", show_default="now")
     ] = None,
-    valid_until: Annotated[str | None, typer.Option("--until", help="As --from.", show_default="--days later")] = None,
-    days: Annotated[int, typer.Option(min=1, max=3650, help="Unless --until says it.")] = 365,
+    valid_until: Annotated[
+        str | None, typer.Option("--until", help="Its end, written as --from.", show_default="--days later")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, max=3650, help="How long it holds, unless --until says it.")] = 365,
     revocation: Annotated[
         list[str] | None, typer.Option(help="https address where the person can take it back; repeat it.")
     ] = None,
@@ -163,9 +167,8 @@ def _time(text: str, option: str) -> datetime:
     try:
         return when(text if "T" in text else f"{text}T00:00:00Z")
     except ValueError:
-        raise SettingsError(
-            f"{option} {text!r} is no time", hint="write 2026-12-01, or 2026-12-01T10:00:00Z (UTC)"
-        ) from None
+        hint = "write 2026-12-01, or 2026-12-01T10:00:00Z (UTC)"
+        raise SettingsError(f"{option} {text!r} is no time", hint=hint) from None
 
 
 def _record(**fields: Any) -> ConsentRecord:
@@ -177,9 +180,8 @@ def _record(**fields: Any) -> ConsentRecord:
     try:
         return ConsentRecord.model_validate_json(canonical(fields))
     except ValidationError as error:
-        raise SettingsError(
-            f"this makes no consent record: {first_fault(error)}", hint="see personacam consent request --help"
-        ) from error
+        hint = "see personacam consent request --help"
+        raise SettingsError(f"this makes no consent record: {first_fault(error)}", hint=hint) from error
 
 
 @consent_app.command("sign", epilog=_REQUEST_EXAMPLES)

@@ -63,7 +63,8 @@ def persona(
     name: Annotated[str, typer.Argument(help="Of the persona; the consent record names it too.")],
     source: Annotated[list[Path], typer.Option("--source", "-s", help="A video file of the person; repeat it.")],
     consent: Annotated[
-        Path | None, typer.Option(help="The person's signed record, brought in first.", show_default="what is here")
+        Path | None,
+        typer.Option(help="The person's signed record, brought in first.", show_default="the one brought in before"),
     ] = None,
     folder: Annotated[
         Path | None, typer.Option(help="Where faces, training and report go.", show_default="the user's enrolled/NAME")

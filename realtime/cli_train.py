@@ -71,7 +71,9 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done and stop.")] = False,
 ) -> None:
-    """Without a verb: render invented people, train encoder and persona decoders on them, export and package.
+    """Your own persona: personacam train persona NAME --source FILE.
+
+    Without a verb: render invented people, train encoder and persona decoders on them, export and package.
 
     With a verb: one stage of the universal encoder and of what builds on it.
 
