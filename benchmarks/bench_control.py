@@ -210,6 +210,8 @@ def main() -> None:
     parser.add_argument("--viewers", choices=("both", "browser", "socket"), default="both")
     arguments = parser.parse_args()
     viewers = ("socket", "browser") if arguments.viewers == "both" else (arguments.viewers,)
+    if "browser" in viewers and not shutil.which("chromedriver"):
+        sys.exit("no chromedriver here\n  -> apt-get install chromium chromium-driver, or --viewers socket")
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in ("without", *viewers)}
     with ExitStack() as stack:
         opened = {"socket": bare_client, "browser": browser}

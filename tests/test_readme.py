@@ -41,6 +41,7 @@ LONG = {
     "personacam consent request": ["--help"],
     "personacam consent sign": ["--help"],
     "personacam consent import": ["--help"],
+    "personacam consent renew": ["--help"],  # wants a record; tests/realtime/test_cli_renew.py
     "personacam personas import": ["--help"],
     "personacam calibrate machine": ["--help"],
     "personacam calibrate delay": ["--seconds", "3"],
@@ -64,6 +65,7 @@ LONG = {
     "python benchmarks/bench_latency.py": ["--help"],
     "python benchmarks/bench_startup.py": ["--help"],
     "python benchmarks/bench_blend.py": ["--seconds", "2"],
+    "python benchmarks/bench_control.py": ["--viewers", "socket", "--rounds", "1", "--seconds", "1"],
 }
 """What is added so that a test can run it. The long form has its own test, or committed results."""
 
